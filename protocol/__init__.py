@@ -1,0 +1,1 @@
+"""The words both sides share: messages, limits, ids and errors, without any I/O."""
