@@ -79,7 +79,7 @@ def check(place: int, raw: Any) -> Submission | Rejection:  # noqa: PLR0911 (one
         return Rejection(place, Code.INVALID_HANDLER, error.detail)
     if type(payload) is not bytes:
         return Rejection(
-            index, Code.INVALID_PAYLOAD, f"the payload is {type(payload).__name__}; expected bytes"
+            place, Code.INVALID_PAYLOAD, f"the payload is {type(payload).__name__}; expected bytes"
         )
     if len(payload) > limits.PAYLOAD_BYTES_MAX:
         return Rejection(
