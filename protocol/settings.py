@@ -229,8 +229,10 @@ def _from_file(
     except tomllib.TOMLDecodeError as error:
         problems.append(f"{origin}: not TOML: {error}")
         return {}
-    for key in sorted(document.keys() - known.keys()):
-        problems.append(f"{origin}: no setting is called {_shown(key)}{_near(key, known)}")
+    problems.extend(
+        f"{origin}: no setting is called {_shown(key)}{_near(key, known)}"
+        for key in sorted(document.keys() - known.keys())
+    )
     return {key: (raw, origin) for key, raw in document.items() if key in known}
 
 
