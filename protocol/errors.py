@@ -70,7 +70,7 @@ CODES: dict[str, CodeFacts] = {
         _SENDER, False, False, "The two sides have no protocol version in common."
     ),
     Code.UNKNOWN_SESSION: CodeFacts(
-        _NOBODY, True, False, "The receiver does not know this session; send HELLO or RESUME."
+        _NOBODY, True, False, "The receiver does not know this session; send HELLO."
     ),
     Code.UNKNOWN_MESSAGE: CodeFacts(_SENDER, False, True, "The message type is not known here."),
     Code.STALE_EPOCH: CodeFacts(
@@ -148,7 +148,8 @@ class InvalidId(ValueError):
     """Raised when a text is no task id."""
 
     def __init__(self, text: object) -> None:
+        shown = repr(text[:60]) if isinstance(text, str) else f"of type {type(text).__name__}"
         super().__init__(
-            f"{text!r} is not a task id; expected a UUIDv7 such as "
+            f"{shown} is not a task id; expected a UUIDv7 such as "
             "018f2b4c-5a3e-7c10-8a44-2f1f0a9b3c5d"
         )

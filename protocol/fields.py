@@ -36,6 +36,9 @@ from protocol.messages import (
 Check = Callable[[str, Any], Any]
 
 INT_MAX = 2**63 - 1
+SHOWN_CHARS_MAX = 60
+"""Of a refused text, what its error repeats."""
+
 _NAME = re.compile(r"[a-z0-9._-]{1,64}\Z")
 _KINDS = tuple(OutcomeKind)
 _STATES = tuple(State)
@@ -47,11 +50,25 @@ def is_name(value: object) -> bool:
 
 
 def fail(field: str, value: object, expected: str) -> InvalidField:
-    """Return the error for one field; foreign text is shortened, never echoed whole."""
-    shown = repr(value)
-    if len(shown) > 80:
-        shown = f"{shown[:60]}... ({type(value).__name__})"
-    return InvalidField(f"{field} is {shown}; expected {expected}")
+    """Return the error for one field."""
+    return InvalidField(f"{field} is {shown(value)}; expected {expected}")
+
+
+def shown(value: object) -> str:
+    """Return a short text for a value that was refused.
+
+    Foreign text is escaped and cut, bytes (they may be a payload) and containers (they may be deep
+    or huge) are only measured.
+    """
+    if type(value) is str:
+        return repr(value) if len(value) <= SHOWN_CHARS_MAX else f"{value[:SHOWN_CHARS_MAX]!r}..."
+    if value is None or type(value) in (bool, float):
+        return repr(value)
+    if type(value) is int:
+        return str(value) if value.bit_length() <= 64 else "a giant integer"
+    if isinstance(value, bytes | list | tuple | dict):
+        return f"{type(value).__name__} of length {len(value)}"
+    return f"of type {type(value).__name__}"
 
 
 def integer(field: str, value: Any) -> int:
@@ -80,6 +97,7 @@ def text_to(chars_max: int) -> Check:
 
 
 text = text_to(limits.ERROR_DETAIL_CHARS_MAX)
+message = text_to(limits.ERROR_MESSAGE_CHARS_MAX)
 label = text_to(limits.ERROR_TYPE_CHARS_MAX)
 
 
@@ -171,7 +189,7 @@ def failure(field: str, value: Any) -> Failure:
     wait = value[3]
     return Failure(
         label(f"{field}.error_type", value[0]),
-        text(f"{field}.message", value[1]),
+        message(f"{field}.message", value[1]),
         text(f"{field}.detail", value[2]),
         None
         if wait is None
@@ -202,6 +220,7 @@ def outcomes(field: str, value: Any) -> list[Outcome]:
             type(task_id) is not bytes
             or len(task_id) != 16
             or type(token) is not int
+            or not 0 <= token <= INT_MAX
             or type(kind) is not int
             or not 0 <= kind < len(_KINDS)
             or type(run_us) is not int
@@ -224,11 +243,23 @@ def groups(field: str, value: Any) -> list[Group]:
         for task in sequence(f"{field}.tasks", item[1]):
             if type(task) is not list or len(task) != 11:
                 raise fail(f"{field}.tasks", task, "a task of 11 fields")
-            if type(task[0]) is not bytes or len(task[0]) != 16 or type(task[9]) is not bytes:
-                raise fail(f"{field}.tasks", task[0], "an id and a payload of bytes")
-            for i in range(1, 8):
-                if type(task[i]) is not int:
-                    raise fail(f"{field}.tasks", task[i], "an integer")
+            task_id, a, b, c, d, e, f, g, content_type, payload, extras = task
+            if type(task_id) is not bytes or len(task_id) != limits.ID_BYTES:
+                raise fail(f"{field}.id", task_id, "16 bytes")
+            # One test for seven bounds: the union of the bits is over or under if any number is.
+            if (
+                not (
+                    type(a) is type(b) is type(c) is type(d) is type(e) is type(f) is type(g) is int
+                )
+                or not 0 <= a | b | c | d | e | f | g <= INT_MAX
+            ):
+                raise fail(f"{field}.tasks", task, "seven integers from 0 to 2^63-1 behind the id")
+            if content_type is not None:
+                label(f"{field}.content_type", content_type)
+            if type(payload) is not bytes or len(payload) > limits.PAYLOAD_BYTES_MAX:
+                raise fail(f"{field}.payload", payload, f"at most {limits.PAYLOAD_BYTES_MAX} bytes")
+            if extras is not None:
+                facts(f"{field}.extras", extras)
             tasks.append(GrantedTask(*task))
         made.append(Group(name(f"{field}.handler", item[0]), tasks))
     return made
@@ -259,7 +290,7 @@ history = list_of(
     ("outcome", integer),
     ("sidecar", label),
     ("error_type", label),
-    ("message", text),
+    ("message", message),
     ("detail", text),
 )
 

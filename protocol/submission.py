@@ -126,6 +126,6 @@ def check_options(options: Any) -> tuple[str, str] | None:
 
 
 def _unknown(key: object) -> str:
-    near = difflib.get_close_matches(str(key)[:64], OPTIONS, n=1)
+    near = difflib.get_close_matches(key[:64], OPTIONS, n=1) if isinstance(key, str) else []
     hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(OPTIONS)}"
-    return f"no option is called {str(key)[:64]!r}{hint}"
+    return f"no option is called {fields.shown(key)}{hint}"
