@@ -1,0 +1,160 @@
+"""The folder of a store: who may use it, and whether it holds what it held before.
+
+    data.mdb          the store
+    lock.mdb          LMDB's own
+    pillion.lock      locked for the life of the process; holds its pid
+    pillion.store     the marker: this folder holds a store, and which
+    pillion.clean     the last owner closed the store; gone while it is in use
+
+The marker is what keeps an empty store from being made over one whose file got lost, for instance
+because a disk was not mounted.
+"""
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+
+from coordinator.errors import Refused
+from coordinator.store import filesystems
+
+DATA_FILE = "data.mdb"
+_LOCK_FILE = "pillion.lock"
+_MARKER_FILE = "pillion.store"
+_CLEAN_FILE = "pillion.clean"
+_LOCK_BYTES_MAX = 200
+
+
+class StoreDirectory:
+    """One store's folder, held by this process between ``acquire`` and ``release``."""
+
+    def __init__(self, path: Path, *, allow_filesystem: bool) -> None:
+        self.path = path
+        self.data_file = path / DATA_FILE
+        self.was_clean = False
+        self.warnings: tuple[str, ...] = ()
+        self._allow_filesystem = allow_filesystem
+        self._lock_fd = -1
+
+    def acquire(self) -> None:
+        """Make the folder if need be, check it, and lock it for this process.
+
+        Raises:
+            Refused: The folder cannot be used; nothing was changed in a store.
+        """
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._check_filesystem()
+            self._lock()
+            self._check_marker()
+            self.was_clean = self._take_clean()
+        except OSError as error:
+            self.release(clean=False)
+            raise Refused(
+                f"{self.path} cannot be used: {error.strerror}; make it a folder that the user "
+                "of this process may write to, or set data_dir to another one"
+            ) from None
+        except Refused:
+            self.release(clean=False)
+            raise
+
+    def confirm(self, uuid: bytes) -> None:
+        """Note durably that the folder holds the store ``uuid``.
+
+        Raises:
+            Refused: It holds the marker of another store.
+        """
+        marker = self._marker()
+        if marker is None:
+            sync_directory(self.path)
+            sync_directory(self.path.parent)
+            self._write(_MARKER_FILE, f"{uuid.hex()}\n")
+        elif marker != uuid.hex():
+            raise Refused(
+                f"{self.path} is marked as store {marker}, but its {DATA_FILE} is store "
+                f"{uuid.hex()}: files of two stores are mixed. Put the right {DATA_FILE} back; "
+                f"if this one is right, delete {self.path / _MARKER_FILE} and start again"
+            )
+
+    def release(self, *, clean: bool) -> None:
+        """Give the folder back; ``clean`` says that the store was closed as it should be."""
+        if self._lock_fd < 0:
+            return
+        if clean:
+            self._write(_CLEAN_FILE, "")
+        os.close(self._lock_fd)
+        self._lock_fd = -1
+
+    def _check_filesystem(self) -> None:
+        kind = filesystems.filesystem_type(self.path)
+        reason = filesystems.why_refused(kind)
+        if reason and not self._allow_filesystem:
+            raise Refused(
+                f"{self.path} is no place for a store: {reason}. Set data_dir to a folder on a "
+                "local disk, or set allow_filesystem if you accept the risk"
+            )
+        if filesystems.is_forgetful(kind):
+            reason = f"{kind} lives in memory: the store is gone when the machine restarts"
+        self.warnings = (f"{self.path}: {reason}",) if reason else ()
+
+    def _lock(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(self.path / _LOCK_FILE, flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, _LOCK_BYTES_MAX, 0).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            raise Refused(
+                f"{self.path} is in use by {holder or 'another process'}; stop that process, or "
+                "set data_dir to another folder"
+            ) from None
+        self._lock_fd = descriptor
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+
+    def _check_marker(self) -> None:
+        marker = self._marker()
+        if marker is not None and not self._holds_data():
+            raise Refused(
+                f"{self.path} held store {marker}, but {DATA_FILE} is gone; mount its disk or "
+                "restore a backup. To lose all its tasks and begin with an empty store, delete "
+                f"{self.path / _MARKER_FILE}"
+            )
+
+    def _holds_data(self) -> bool:
+        return self.data_file.exists() and self.data_file.stat().st_size > 0
+
+    def _marker(self) -> str | None:
+        try:
+            return (self.path / _MARKER_FILE).read_text(encoding="ascii", errors="replace").strip()
+        except FileNotFoundError:
+            return None
+
+    def _take_clean(self) -> bool:
+        try:
+            (self.path / _CLEAN_FILE).unlink()
+        except FileNotFoundError:
+            return not self._holds_data()
+        sync_directory(self.path)
+        return True
+
+    def _write(self, name: str, text: str) -> None:
+        temporary = self.path / f"{name}.new"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            os.write(descriptor, text.encode("ascii"))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.replace(self.path / name)
+        sync_directory(self.path)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
