@@ -8,6 +8,7 @@ To add a setting: one row in the table of its process, one field in its ``Settin
 """
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +47,7 @@ class Setting:
     """One row of a table.
 
     ``default`` is a value, not a text: bytes for a size, milliseconds for a duration, None for
-    a text or path that need not be set. ``low`` and ``high`` bound numbers, both included.
+    what need not be set. ``low`` and ``high`` bound numbers, both included.
     """
 
     name: str
@@ -142,6 +143,10 @@ class Values(Mapping[str, Resolved]):
         value = self._resolved[name].value
         assert type(value) is int, name
         return value
+
+    def number_or_none(self, name: str) -> int | None:
+        """Return a number that need not be set."""
+        return None if self._resolved[name].value is None else self.number(name)
 
     def flag(self, name: str) -> bool:
         """Return a flag."""
@@ -275,6 +280,21 @@ def _read(setting: Setting, raw: object) -> Value:  # noqa: PLR0911 (one per kin
             return units.parse_duration_ms(raw)
         case _:
             return None
+
+
+def describe(table: Sequence[Setting], values: Values) -> list[str]:
+    """Return the values in effect as lines of a TOML file, each with its origin as a comment."""
+    lines = []
+    for setting in table:
+        value, origin = values[setting.name]
+        if value is None:
+            lines.append(f"# {setting.name} is not set")
+            continue
+        bare = setting.kind in (Kind.FLAG, Kind.INTEGER)
+        text = setting.format(value)
+        # A JSON string is a TOML string too.
+        lines.append(f"{setting.name} = {text if bare else json.dumps(text)}  # {origin}")
+    return lines
 
 
 class Option(NamedTuple):
