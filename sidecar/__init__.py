@@ -1,0 +1,1 @@
+"""The process beside each service, and the SDK that speaks to it."""

@@ -1,0 +1,97 @@
+"""What may happen to the core, and what it wants done.
+
+Events come in by ``Sidecar.step``; effects go out by ``Sidecar.flush``. Connections on
+``sidecar.sock`` are known by numbers that the gateway gives and never uses twice.
+"""
+
+from dataclasses import dataclass, field
+
+from protocol.errors import ProtocolError
+from protocol.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """A fresh connection to the coordinator stands; nothing of an earlier one will arrive."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    """The connection to the coordinator broke."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromCoordinator:
+    """The coordinator sent a message."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class LocalOpened:
+    """An app or service connected."""
+
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
+class FromLocal:
+    """An app or service sent a message."""
+
+    connection: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRefused:
+    """What an app or service sent breaks the protocol; its connection is of no further use."""
+
+    connection: int
+    error: ProtocolError
+
+
+@dataclass(frozen=True, slots=True)
+class LocalClosed:
+    """The connection of an app or service ended."""
+
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """The process shall end: finish or give back what is held."""
+
+
+Event = (
+    LinkUp
+    | LinkDown
+    | FromCoordinator
+    | LocalOpened
+    | FromLocal
+    | LocalRefused
+    | LocalClosed
+    | Drain
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something an operator may want to read; never one per task."""
+
+    name: str
+    facts: dict[str, int | str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Effects:
+    """What the shell shall do now, in the order of these fields."""
+
+    notes: list[Note] = field(default_factory=list)
+    reconnect: bool = False
+    """Replace the connection to the coordinator by a fresh one."""
+    to_coordinator: list[Message] = field(default_factory=list)
+    to_local: list[tuple[int, Message]] = field(default_factory=list)
+    close: list[int] = field(default_factory=list)
+    """Connections to close once what stands before them in ``to_local`` is written."""
+    stopped: bool = False
+    """The drain is over: send what is above, then exit."""

@@ -1,0 +1,316 @@
+"""The leases this sidecar holds: waiting here for room at a service, or handed over to one.
+
+A lease leaves by exactly one of: an outcome (told by the service, or made here when the service
+cannot tell it any more), or its end at the coordinator, after which no outcome of it counts.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from protocol.messages import (
+    Failure,
+    GrantedTask,
+    Group,
+    Lease,
+    Limit,
+    Outcome,
+    OutcomeKind,
+    Revoked,
+    Running,
+)
+from sidecar.core.lane import Key, Lane, Standing
+from sidecar.core.sharing import share
+from sidecar.core.terms import NEVER_MS
+
+_CRASH = Failure("crash", "the connection to the service ended while the attempt ran")
+_TIMEOUT = Failure("timeout", "the attempt ran longer than its timeout")
+
+Revocations = list[tuple[int, Revoked]]
+"""Whom to tell, and what."""
+
+
+class Holdings:
+    """All leases held, the lanes of all connections, and the tasks that wait for room.
+
+    Invariant: a live lease stands once: in ``_buffered``, or in the lane that ``_where`` of its
+    connection names, there either in ``waiting`` or in ``begun``.
+    """
+
+    def __init__(self, cancel_grace_ms: int) -> None:
+        self._cancel_grace_ms = cancel_grace_ms
+        self._lanes: dict[str, list[Lane]] = {}
+        self._where: dict[int, dict[Key, Lane]] = {}
+        self._buffered: dict[str, list[GrantedTask]] = {}
+        self.due_ms = NEVER_MS
+        """Not later than the next timeout of an attempt; an earlier value costs one look."""
+        self.late = 0
+        """Outcomes that came after their lease had ended."""
+
+    # --- Connections ---------------------------------------------------------------------------
+
+    def open(self, connection: int, slots: Iterable[Limit]) -> None:
+        """Add the lanes of a service that has attached."""
+        self._where[connection] = {}
+        for handler, count in slots:
+            self._lanes.setdefault(handler, []).append(Lane(connection, handler, count))
+
+    def lane(self, connection: int, handler: str) -> Lane | None:
+        """Return the lane of a handler on a connection."""
+        for lane in self._lanes.get(handler, ()):
+            if lane.connection == connection:
+                return lane
+        return None
+
+    def serves(self, handler: str) -> bool:
+        """Tell whether any connection serves a handler."""
+        return handler in self._lanes
+
+    def close(self, now_ms: int, connection: int) -> list[Outcome]:
+        """Remove a connection that has ended; return the outcomes of what it had."""
+        outcomes: list[Outcome] = []
+        if self._where.pop(connection, None) is None:
+            return outcomes
+        for lane in [x for x in self._all_lanes() if x.connection == connection]:
+            lanes = self._lanes[lane.handler]
+            lanes.remove(lane)
+            outcomes += _abandoned(now_ms, lane)
+            if not lanes:
+                del self._lanes[lane.handler]
+                outcomes += _returned(self._buffered.pop(lane.handler, ()))
+        return outcomes
+
+    def _all_lanes(self) -> Iterator[Lane]:
+        for lanes in self._lanes.values():
+            yield from lanes
+
+    # --- Tasks ---------------------------------------------------------------------------------
+
+    def grant(self, groups: list[Group]) -> list[Outcome]:
+        """Take leased tasks; return outcomes for those that no service is there for."""
+        outcomes: list[Outcome] = []
+        for handler, tasks in groups:
+            if handler not in self._lanes:
+                outcomes += _returned(tasks)
+            elif handler in self._buffered:
+                self._buffered[handler] += tasks
+            elif tasks:
+                self._buffered[handler] = tasks
+        return outcomes
+
+    def dispatch(self, now_ms: int) -> list[tuple[int, Group]]:
+        """Hand over what services have room for; return who gets what."""
+        handed: list[tuple[int, Group]] = []
+        for handler in list(self._buffered):
+            tasks = self._buffered[handler]
+            count = 0
+            for lane, part in share(tasks, self._lanes[handler]):
+                keys: list[Key] = [task[:2] for task in part]
+                self._where[lane.connection].update(dict.fromkeys(keys, lane))
+                self.due_ms = min(self.due_ms, lane.hand(now_ms, part, keys))
+                handed.append((lane.connection, Group(handler, part)))
+                count += len(part)
+            if count == len(tasks):
+                del self._buffered[handler]
+            elif count:
+                self._buffered[handler] = tasks[count:]
+        return handed
+
+    def settle(
+        self, now_ms: int, connection: int, outcomes: list[Outcome]
+    ) -> tuple[list[Outcome], list[tuple[str, int]]]:
+        """Take outcomes that a service tells.
+
+        Returns:
+            The outcomes that count, and how many tasks of each handler are finished.
+        """
+        where = self._where.get(connection)
+        if where is None:
+            self.late += len(outcomes)
+            return [], []
+        counted = []
+        touched = set()
+        for outcome in outcomes:
+            key = outcome[:2]
+            lane = where.pop(key, None)
+            if lane is None:
+                self.late += 1
+                continue
+            touched.add(lane)
+            lane.done += 1
+            stamp = lane.begun.pop(key, None)
+            if stamp is None:
+                del lane.waiting[key]
+            elif stamp[2]:  # Anything but LIVE, the common case.
+                if stamp[2] is Standing.GONE:
+                    self.late += 1
+                    continue
+                if stamp[2] is Standing.STOPPED and outcome[2] is not OutcomeKind.SUCCESS:
+                    counted.append(Outcome(*key, OutcomeKind.RETURNED, outcome[3], None))
+                    continue
+            counted.append(outcome)
+        for lane in touched:
+            self.due_ms = min(self.due_ms, lane.begin(now_ms))
+        return counted, [(lane.handler, lane.take_done()) for lane in touched]
+
+    # --- The end of leases ---------------------------------------------------------------------
+
+    def revoke(self, leases: Iterable[Key], reason: str) -> Revocations:
+        """End leases that are not ours any more; return whom to tell."""
+        told: Revocations = []
+        elsewhere = set()
+        for lease in leases:
+            key = (lease[0], lease[1])
+            for connection, where in self._where.items():
+                lane = where.get(key)
+                if lane is not None:
+                    if self._end(where, lane, key):
+                        told.append((connection, Revoked(*key, reason)))
+                    break
+            else:
+                elsewhere.add(key)
+        if elsewhere:
+            self._drop_buffered(elsewhere)
+        return told
+
+    def void(self, reason: str) -> Revocations:
+        """End every lease; return whom to tell."""
+        self._buffered.clear()
+        return self.revoke([key for where in self._where.values() for key in where], reason)
+
+    def _end(self, where: dict[Key, Lane], lane: Lane, key: Key) -> bool:
+        """End one lease that was handed over; return whether it had not ended before."""
+        if key in lane.waiting:
+            # It has not begun and will not, so that no slot is taken by it.
+            del lane.waiting[key], where[key]
+            return True
+        if lane.begun[key].standing is Standing.GONE:
+            return False
+        lane.end(key)
+        return True
+
+    def _drop_buffered(self, keys: set[Key]) -> None:
+        for handler, tasks in list(self._buffered.items()):
+            kept = [task for task in tasks if task[:2] not in keys]
+            if kept:
+                self._buffered[handler] = kept
+            else:
+                del self._buffered[handler]
+
+    def overdue(self, now_ms: int) -> tuple[Revocations, list[Outcome]]:
+        """Revoke attempts whose timeout has passed; speak for those that stay silent after it."""
+        told: Revocations = []
+        outcomes: list[Outcome] = []
+        if now_ms < self.due_ms:
+            return told, outcomes
+        self.due_ms = NEVER_MS
+        for lane in self._all_lanes():
+            for key, stamp in list(lane.begun.items()):
+                if now_ms < stamp.due_ms:
+                    pass
+                elif stamp.standing is Standing.LIVE:
+                    told.append((lane.connection, Revoked(*key, "timeout")))
+                    lane.revoke(key, Standing.TIMED_OUT, now_ms + self._cancel_grace_ms)
+                else:
+                    outcomes.append(_unanswered(now_ms, lane, key))
+                    lane.end(key)
+                self.due_ms = min(self.due_ms, lane.begun[key].due_ms)
+        return told, outcomes
+
+    # --- Stopping ------------------------------------------------------------------------------
+
+    def give_back(self) -> list[Outcome]:
+        """Return what waits here to the coordinator."""
+        outcomes = [x for tasks in self._buffered.values() for x in _returned(tasks)]
+        self._buffered.clear()
+        return outcomes
+
+    def recall(self) -> list[tuple[int, list[Lease]]]:
+        """Return what services shall give back: all that has not begun."""
+        return [
+            (lane.connection, [Lease(*key) for key in lane.waiting])
+            for lane in self._all_lanes()
+            if lane.waiting
+        ]
+
+    def stop(self, now_ms: int, due_ms: int) -> tuple[Revocations, list[Outcome]]:
+        """Revoke all attempts, which have until ``due_ms`` to say what they came to."""
+        told: Revocations = []
+        outcomes: list[Outcome] = []
+        for lane in self._all_lanes():
+            where = self._where[lane.connection]
+            for key in list(lane.waiting):
+                del lane.waiting[key], where[key]
+                outcomes.append(Outcome(*key, OutcomeKind.RETURNED, 0, None))
+                told.append((lane.connection, Revoked(*key, "stopping")))
+            for key, stamp in list(lane.begun.items()):
+                if stamp.standing is Standing.LIVE:
+                    lane.revoke(key, Standing.STOPPED, due_ms)
+                    told.append((lane.connection, Revoked(*key, "stopping")))
+                elif stamp.standing is not Standing.GONE:
+                    lane.revoke(key, stamp.standing, min(stamp.due_ms, due_ms))
+        self.due_ms = min(self.due_ms, due_ms)
+        return told, outcomes
+
+    # --- Facts ---------------------------------------------------------------------------------
+
+    def leases(self) -> list[Lease]:
+        """Return every lease held."""
+        buffered = [Lease(t[0], t[1]) for tasks in self._buffered.values() for t in tasks]
+        return buffered + [Lease(*key) for lane in self._all_lanes() for key in lane.live()]
+
+    def begun_since(self, now_ms: int, since_ms: int) -> list[Running]:
+        """Return the attempts that began at ``since_ms`` or later and go on."""
+        return [
+            Running(*key, now_ms - stamp.since_ms)
+            for lane in self._all_lanes()
+            for key, stamp in lane.begun.items()
+            if stamp.since_ms >= since_ms and stamp.standing is not Standing.GONE
+        ]
+
+    def room(self, handler: str) -> int:
+        """Return what services take of a handler now, less what waits here; may be negative."""
+        room = sum([lane.room for lane in self._lanes.get(handler, ())])
+        return room - len(self._buffered.get(handler, ()))
+
+    def counts(self) -> dict[str, int]:
+        """Return how many leases stand where."""
+        lanes = list(self._all_lanes())
+        gone = [1 for x in lanes for stamp in x.begun.values() if stamp.standing is Standing.GONE]
+        return {
+            "tasks_buffered": sum(len(tasks) for tasks in self._buffered.values()),
+            "tasks_at_services": sum(len(lane.waiting) for lane in lanes),
+            "tasks_running": sum(len(lane.begun) for lane in lanes) - len(gone),
+            "slots_taken_by_ended_leases": len(gone),
+        }
+
+    @property
+    def empty(self) -> bool:
+        """Whether no lease is held."""
+        return not self._buffered and not any(
+            True for lane in self._all_lanes() for _ in lane.live()
+        )
+
+
+def _returned(tasks: Iterable[GrantedTask]) -> list[Outcome]:
+    return [Outcome(task[0], task[1], OutcomeKind.RETURNED, 0, None) for task in tasks]
+
+
+def _abandoned(now_ms: int, lane: Lane) -> list[Outcome]:
+    """Return the outcomes of a lane whose connection has ended."""
+    outcomes = []
+    for key, stamp in lane.begun.items():
+        if stamp.standing is Standing.LIVE:
+            run_us = 1000 * (now_ms - stamp.since_ms)
+            outcomes.append(Outcome(*key, OutcomeKind.LOST, run_us, _CRASH))
+        elif stamp.standing is not Standing.GONE:
+            outcomes.append(_unanswered(now_ms, lane, key))
+    outcomes += [Outcome(*key, OutcomeKind.RETURNED, 0, None) for key in lane.waiting]
+    return outcomes
+
+
+def _unanswered(now_ms: int, lane: Lane, key: Key) -> Outcome:
+    """Return the outcome of a revoked attempt that did not say what it came to."""
+    stamp = lane.begun[key]
+    run_us = 1000 * (now_ms - stamp.since_ms)
+    if stamp.standing is Standing.TIMED_OUT:
+        return Outcome(*key, OutcomeKind.RETRY, run_us, _TIMEOUT)
+    return Outcome(*key, OutcomeKind.RETURNED, run_us, None)

@@ -1,0 +1,102 @@
+"""Questions on their way to the coordinator, and who waits for the answers.
+
+Each gets a number of this sidecar's own in place of the app's. What is unanswered is asked again
+in every new session, with what is left of its wait.
+"""
+
+from typing import NamedTuple
+
+from protocol import limits
+from protocol.errors import Code
+from protocol.messages import Query, Question, Reply
+from sidecar.core.terms import NEVER_MS, Terms
+
+_LOOK_MS = 1_000
+"""Questions are looked through for timeouts at most this often."""
+
+
+class _Question(NamedTuple):
+    connection: int
+    request: int
+    id: bytes
+    until_ms: int
+    """When the wait that the app asked for is over; 0 without a wait."""
+    due_ms: int
+
+
+class Questions:
+    """All questions without an answer, bounded in number."""
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self._waiting: dict[int, _Question] = {}
+        self._unsent: dict[int, None] = {}
+        self._number = 0
+        self.due_ms = NEVER_MS
+        """Not later than when the next question is given up, but for ``_LOOK_MS``."""
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def ask(self, now_ms: int, connection: int, questions: list[Question]) -> list[Reply]:
+        """Take questions; return the replies to those that cannot be taken."""
+        replies = []
+        for request, task_id, wait_ms in questions:
+            if len(self._waiting) >= self._terms.questions_max:
+                replies.append(Reply(request, Code.TOO_MANY_WAITERS, None))
+                continue
+            self._number += 1
+            wait_ms = min(wait_ms, limits.WAIT_MS_MAX)  # noqa: PLW2901 (bounded here)
+            until_ms = now_ms + wait_ms if wait_ms else 0
+            due_ms = now_ms + wait_ms + self._terms.submit_timeout_ms
+            self._waiting[self._number] = _Question(connection, request, task_id, until_ms, due_ms)
+            self._unsent[self._number] = None
+            self.due_ms = min(self.due_ms, due_ms)
+        return replies
+
+    def outgoing(self, now_ms: int) -> list[Query]:
+        """Return the messages to send now, with what is left of each wait."""
+        questions = []
+        for number in self._unsent:
+            question = self._waiting[number]
+            left_ms = max(1, question.until_ms - now_ms) if question.until_ms else 0
+            questions.append(Question(number, question.id, left_ms))
+        self._unsent.clear()
+        step = limits.QUERY_IDS_MAX
+        return [Query(questions[i : i + step]) for i in range(0, len(questions), step)]
+
+    def resend(self) -> None:
+        """Send everything again: a new session has opened."""
+        self._unsent = dict.fromkeys(self._waiting)
+
+    def answer(self, replies: list[Reply]) -> list[tuple[int, Reply]]:
+        """Take replies; return them with the connections that wait for them."""
+        told = []
+        for reply in replies:
+            question = self._remove(reply[0])
+            if question is not None:
+                told.append((question.connection, reply._replace(request=question.request)))
+        return told
+
+    def give_up(self, now_ms: int) -> list[tuple[int, Reply]]:
+        """Return replies to what has waited too long."""
+        told: list[tuple[int, Reply]] = []
+        if now_ms < self.due_ms:
+            return told
+        for number, question in list(self._waiting.items()):
+            if question.due_ms <= now_ms:
+                self._remove(number)
+                reply = Reply(question.request, Code.UNAVAILABLE, None)
+                told.append((question.connection, reply))
+        first_ms = min([q.due_ms for q in self._waiting.values()], default=NEVER_MS)
+        self.due_ms = max(first_ms, now_ms + _LOOK_MS)
+        return told
+
+    def forget(self, connection: int) -> None:
+        """Forget what a connection that has ended waited for."""
+        for number in [n for n, q in self._waiting.items() if q.connection == connection]:
+            self._remove(number)
+
+    def _remove(self, number: int) -> _Question | None:
+        self._unsent.pop(number, None)
+        return self._waiting.pop(number, None)

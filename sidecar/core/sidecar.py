@@ -1,0 +1,379 @@
+"""The sidecar's logic: events in, effects out, deterministic and without I/O.
+
+``step`` applies one event; ``flush`` says what is to be sent for all events since the last one.
+The shell calls ``flush`` once per turn of its event loop, and again at ``next_due_ms`` at the
+latest, so that whatever arises in one turn leaves in few messages.
+"""
+
+from collections.abc import Iterable
+
+from protocol.errors import CODES
+from protocol.limits import FRAME_BYTES_MAX
+from protocol.messages import (
+    Accepted,
+    Answer,
+    Attach,
+    Attached,
+    Beat,
+    Demand,
+    Goodbye,
+    Grant,
+    Handlers,
+    Inspect,
+    Inspected,
+    Message,
+    Outcomes,
+    Query,
+    Recorded,
+    Refused,
+    Revoke,
+    Submit,
+    Welcome,
+)
+from sidecar.core import events as e
+from sidecar.core.demand import Demand as Asked
+from sidecar.core.drain import Drain
+from sidecar.core.holdings import Holdings
+from sidecar.core.link import Link
+from sidecar.core.outbox import Outbox
+from sidecar.core.outcomes import Unrecorded
+from sidecar.core.peers import Peers, Refusal
+from sidecar.core.questions import Questions
+from sidecar.core.submissions import Submissions
+from sidecar.core.terms import NEVER_MS, Identity, Terms
+
+_STOPPING_RETRY_MS = 1_000
+
+
+class Sidecar:
+    """One sidecar process, but for its sockets and its clock.
+
+    ``now_ms`` never goes back; it must count while the machine sleeps.
+    """
+
+    def __init__(self, identity: Identity, terms: Terms) -> None:
+        self._identity = identity
+        self._link = Link(identity)
+        self._holdings = Holdings(terms.cancel_grace_ms)
+        self._asked = Asked()
+        self._unrecorded = Unrecorded()
+        self._submissions = Submissions(terms)
+        self._questions = Questions(terms)
+        self._peers = Peers(identity.service, terms.attach_ms)
+        self._drain = Drain(terms)
+        self._outbox = Outbox()
+        self._touched: set[str] = set()
+        """Handlers whose demand may have changed."""
+        self._announce = False
+        """Whether the handlers are to be stated again."""
+        self._restate = False
+        """Whether the whole demand is to be stated again."""
+        self._close: list[int] = []
+        self._notes: list[e.Note] = []
+
+    @property
+    def session_open(self) -> bool:
+        """Whether a session with the coordinator is open."""
+        return self._link.open
+
+    # --- Events --------------------------------------------------------------------------------
+
+    def step(self, now_ms: int, event: e.Event) -> None:
+        """Apply one event. Time counts first: what the event finds void is void."""
+        self._expire(now_ms)
+        match event:
+            case e.FromCoordinator(message):
+                self._from_coordinator(now_ms, message)
+            case e.FromLocal(connection, message):
+                self._from_local(now_ms, connection, message)
+            case e.LinkUp():
+                self._link.up(now_ms)
+            case e.LinkDown():
+                self._link.down()
+            case e.LocalOpened(connection):
+                self._peers.open(now_ms, connection)
+            case e.LocalRefused(connection, error):
+                self._turn_away(now_ms, connection, Refusal(error.code, error.detail))
+            case e.LocalClosed(connection):
+                self._forget(now_ms, connection)
+            case e.Drain():
+                self._begin_drain(now_ms)
+
+    def _expire(self, now_ms: int) -> None:
+        if self._link.expire(now_ms):
+            self._void("the coordinator did not answer in time")
+
+    def _void(self, reason: str) -> None:
+        held = len(self._holdings.leases())
+        self._outbox.revoke(self._holdings.void("lease-lost"))
+        if held:
+            self._notes.append(e.Note("leases_lost", {"count": held, "reason": reason}))
+
+    # --- From the coordinator ------------------------------------------------------------------
+
+    def _from_coordinator(self, now_ms: int, message: Message) -> None:  # noqa: PLR0912
+        match message:
+            case Grant():
+                if self._link.takes(now_ms, message):
+                    self._grant(message)
+            case Recorded():
+                round_trip_ms = self._unrecorded.record(now_ms, message)
+                if round_trip_ms is not None:
+                    self._asked.took(round_trip_ms)
+            case Accepted(verdicts):
+                self._outbox.verdicts(self._submissions.answer(verdicts))
+            case Answer(replies):
+                self._outbox.replies(self._questions.answer(replies))
+            case Beat():
+                self._link.beat(now_ms, message)
+            case Welcome():
+                if self._link.welcome(now_ms, message):
+                    self._welcomed(message)
+            case Revoke(revoked):
+                for lease in revoked:
+                    self._outbox.revoke(self._holdings.revoke([lease[:2]], lease.reason))
+            case Refused():
+                self._link.refused(now_ms, message)
+            case Goodbye(reason):
+                self._notes.append(e.Note("coordinator_leaves", {"reason": reason}))
+            case _:
+                name = type(message).__name__
+                self._notes.append(e.Note("unexpected_message", {"message": name}))
+
+    def _grant(self, message: Grant) -> None:
+        for handler, tasks in message.groups:
+            self._asked.granted(handler, len(tasks))
+            self._touched.add(handler)
+        self._unrecorded.add(self._holdings.grant(message.groups))
+        if self._drain.begun:
+            self._unrecorded.add(self._holdings.give_back())
+
+    def _welcomed(self, message: Welcome) -> None:
+        if message.resumed:
+            self._outbox.revoke(self._holdings.revoke(message.lost, "lease-lost"))
+        else:
+            self._void("the coordinator does not know them")
+        self._asked.restart()
+        self._unrecorded.resend()
+        self._submissions.resend()
+        self._questions.resend()
+        self._announce = self._restate = True
+
+    # --- From apps and services ----------------------------------------------------------------
+
+    def _from_local(self, now_ms: int, connection: int, message: Message) -> None:
+        if not self._peers.known(connection):
+            return  # It was turned away; what it had sent before it knew is dropped.
+        try:
+            if isinstance(message, Attach):
+                self._attach(connection, message)
+            elif self._peers.attached(connection):
+                self._from_attached(now_ms, connection, message)
+            else:
+                raise Refusal("malformed", "the first message must be ATTACH")
+        except Refusal as refusal:
+            self._turn_away(now_ms, connection, refusal)
+
+    def _from_attached(self, now_ms: int, connection: int, message: Message) -> None:
+        match message:
+            case Outcomes(_, outcomes):
+                counted, finished = self._holdings.settle(now_ms, connection, outcomes)
+                self._unrecorded.add(counted)
+                for handler, count in finished:
+                    self._asked.finished(now_ms, handler, count)
+                    self._touched.add(handler)
+            case Submit(batches):
+                for verdict in self._submissions.submit(now_ms, connection, batches):
+                    self._outbox.verdicts([(connection, verdict)])
+            case Demand(limits):
+                for handler, total in limits:
+                    self._demand(connection, handler, total)
+            case Query(questions):
+                for reply in self._questions.ask(now_ms, connection, questions):
+                    self._outbox.replies([(connection, reply)])
+            case Inspect():
+                self._outbox.first(connection, Inspected(self.facts(now_ms)))
+            case Goodbye():
+                self._forget(now_ms, connection)
+                self._close.append(connection)
+            case _:
+                name = type(message).__name__
+                raise Refusal("malformed", f"{name} is not sent to a sidecar by apps or services")
+
+    def _attach(self, connection: int, message: Attach) -> None:
+        if self._drain.begun and message.declarations:
+            raise Refusal("stopping", "this sidecar stops and takes no more services")
+        version = self._peers.attach(connection, message)
+        self._holdings.open(connection, message.slots)
+        self._announce = self._announce or bool(message.declarations)
+        self._outbox.first(connection, Attached(version, self._identity.sidecar, FRAME_BYTES_MAX))
+
+    def _demand(self, connection: int, handler: str, total: int) -> None:
+        lane = self._holdings.lane(connection, handler)
+        if lane is None:
+            raise Refusal("malformed", f"demand for {handler!r}, which was not declared")
+        lane.total = total
+        self._touched.add(handler)
+
+    def _turn_away(self, now_ms: int, connection: int, refusal: Refusal) -> None:
+        if not self._peers.known(connection):
+            return
+        self._forget(now_ms, connection)
+        retry_ms = _STOPPING_RETRY_MS if CODES[refusal.code].retry else 0
+        self._outbox.last(connection, Refused(refusal.code, refusal.detail, retry_ms))
+        self._close.append(connection)
+        facts: dict[str, int | str] = {"code": refusal.code, "detail": refusal.detail}
+        self._notes.append(e.Note("connection_refused", {"connection": connection, **facts}))
+
+    def _forget(self, now_ms: int, connection: int) -> None:
+        handlers = self._peers.handlers_of(connection)
+        self._announce = self._peers.close(connection) or self._announce
+        self._unrecorded.add(self._holdings.close(now_ms, connection))
+        self._submissions.forget(connection)
+        self._questions.forget(connection)
+        self._touched.update(handlers)
+        for handler in handlers:
+            if not self._holdings.serves(handler):
+                self._asked.forget(handler)
+
+    # --- The end -------------------------------------------------------------------------------
+
+    def _begin_drain(self, now_ms: int) -> None:
+        if self._drain.begun:
+            return
+        self._drain.begin(now_ms)
+        self._unrecorded.add(self._holdings.give_back())
+        self._outbox.recall(self._holdings.recall())
+        self._restate = True
+        self._notes.append(e.Note("drain_began", dict(self._holdings.counts())))
+
+    def _advance_drain(self, now_ms: int) -> bool:
+        if self._drain.stop_due(now_ms):
+            told, outcomes = self._holdings.stop(now_ms, self._drain.stop(now_ms))
+            self._outbox.revoke(told)
+            self._unrecorded.add(outcomes)
+            self._notes.append(e.Note("attempts_stopped", {"count": len(told)}))
+        return self._drain.advance(
+            now_ms, held=not self._holdings.empty, unrecorded=len(self._unrecorded) > 0
+        )
+
+    # --- Effects -------------------------------------------------------------------------------
+
+    def flush(self, now_ms: int) -> e.Effects:
+        """Return what is to be done for all that happened since the last flush."""
+        effects = e.Effects()
+        self._expire(now_ms)
+        self._give_up(now_ms)
+        handed = self._holdings.dispatch(now_ms)
+        self._outbox.tasks(handed)
+        effects.stopped = self._drain.begun and self._advance_drain(now_ms)
+        effects.to_coordinator = self._to_coordinator(now_ms)
+        if effects.stopped:
+            self._say_goodbye(effects)
+        effects.to_local = self._outbox.take()
+        effects.close, self._close = self._close, []
+        effects.reconnect, self._link.reconnect = self._link.reconnect, False
+        effects.notes = self._notes + self._link.notes
+        self._notes, self._link.notes = [], []
+        return effects
+
+    def _give_up(self, now_ms: int) -> None:
+        told, outcomes = self._holdings.overdue(now_ms)
+        self._outbox.revoke(told)
+        self._unrecorded.add(outcomes)
+        self._outbox.verdicts(self._submissions.give_up(now_ms))
+        self._outbox.replies(self._questions.give_up(now_ms))
+        if now_ms >= self._peers.due_ms:
+            for connection in self._peers.overdue(now_ms):
+                late = Refusal("malformed", "no ATTACH arrived in time")
+                self._turn_away(now_ms, connection, late)
+
+    def _to_coordinator(self, now_ms: int) -> list[Message]:
+        link = self._link
+        if link.hello_due(now_ms):
+            return [link.hello(now_ms, self._holdings.leases() + self._unrecorded.leases())]
+        if not link.open:
+            return []
+        messages: list[Message] = []
+        if self._announce:
+            self._state_handlers(messages)
+        if link.heartbeat_due(now_ms):
+            running = self._holdings.begun_since(now_ms, link.heartbeat_sent_ms)
+            limits = self._asked.state(self._totals(now_ms, self._served()))
+            messages.append(link.heartbeat(now_ms, limits, running))
+        elif self._restate:
+            limits = self._asked.state(self._totals(now_ms, self._served()))
+            if limits:
+                messages.append(Demand(limits))
+        elif self._touched:
+            limits = self._asked.changes(self._totals(now_ms, self._touched))
+            if limits:
+                messages.append(Demand(limits))
+        self._restate = False
+        self._touched.clear()
+        messages += self._unrecorded.outgoing(now_ms)
+        messages += self._submissions.outgoing()
+        messages += self._questions.outgoing(now_ms)
+        return messages
+
+    def _state_handlers(self, messages: list[Message]) -> None:
+        self._announce = False
+        messages.append(Handlers(self._peers.declarations()))
+
+    def _served(self) -> list[str]:
+        return [d.handler for d in self._peers.declarations()]
+
+    def _totals(self, now_ms: int, handlers: Iterable[str]) -> list[tuple[str, int]]:
+        taking = not self._drain.begun
+        return [
+            (h, self._asked.total(now_ms, h, self._holdings.room(h), taking=taking))
+            for h in handlers
+        ]
+
+    def _say_goodbye(self, effects: e.Effects) -> None:
+        if self._link.open:
+            effects.to_coordinator.append(Goodbye("stopping"))
+        for connection in self._peers.all:
+            self._outbox.last(connection, Goodbye("stopping"))
+        self._notes.append(e.Note("drain_ended", {"unrecorded": len(self._unrecorded)}))
+
+    def next_due_ms(self) -> int | None:
+        """Return when ``flush`` is to be called at the latest; None when only events matter."""
+        due_ms = min(
+            self._link.due_ms,
+            self._holdings.due_ms,
+            self._submissions.due_ms,
+            self._questions.due_ms,
+            self._peers.due_ms,
+            self._drain.due_ms,
+        )
+        return None if due_ms >= NEVER_MS else due_ms
+
+    def facts(self, now_ms: int) -> dict[str, int | str]:
+        """Return what there is to know about this sidecar, for people and probes."""
+        link = self._link
+        deadline_ms = max(0, link.deadline_ms - now_ms) if link.deadline_ms < NEVER_MS else 0
+        return {
+            "sidecar": self._identity.sidecar,
+            "service": self._identity.service,
+            "software": self._identity.software,
+            "coordinator": self._identity.coordinator,
+            "link": link.phase.value,
+            "session": link.session,
+            "leases_valid_ms": deadline_ms,
+            "draining": int(self._drain.begun),
+            "connections": len(self._peers),
+            "services": self._peers.services,
+            "handlers": len(self._served()),
+            **self._holdings.counts(),
+            "outcomes_unrecorded": len(self._unrecorded),
+            "outcomes_recorded": self._unrecorded.recorded,
+            "outcomes_not_taken": self._unrecorded.not_taken,
+            "outcomes_late": self._holdings.late,
+            "tasks_granted": self._asked.granted_total,
+            "round_trip_us": int(1000 * self._asked.round_trip_ms),
+            "submissions_waiting": len(self._submissions),
+            "submissions_answered": self._submissions.answered,
+            "submissions_given_up": self._submissions.given_up,
+            "questions_waiting": len(self._questions),
+        }
