@@ -1,0 +1,42 @@
+import os
+import signal
+
+import pytest
+
+from tests.support.process import Process, ProcessFailed
+from tests.support.processes import System
+
+WAITS = "import signal; signal.pause()"
+
+
+def test_leaving_the_system_ends_its_processes_and_removes_its_folder() -> None:
+    with System() as system:
+        process = system.add(Process("waits", ["-c", WAITS], system.folder))
+        assert process.running
+    assert process.returncode == -signal.SIGKILL
+    assert not system.folder.exists()
+
+
+def test_leaving_the_system_fails_when_a_process_died_unexpectedly() -> None:
+    with pytest.raises(ProcessFailed, match="ended unexpectedly with 5"), System() as system:
+        process = system.add(Process("dies", ["-c", "raise SystemExit(5)"], system.folder))
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+
+def test_failing_test_gets_the_output_of_every_process() -> None:
+    def fail_in_system() -> None:
+        with System() as system:
+            process = system.add(Process("talks", ["-c", "print('a clue')"], system.folder))
+            process.wait()
+            raise ValueError("the test's own failure")
+
+    with pytest.raises(ValueError, match="own failure") as caught:
+        fail_in_system()
+    assert any("a clue" in note for note in caught.value.__notes__)
+
+
+def test_socket_paths_are_short_enough_for_a_socket() -> None:
+    with System() as system:
+        sidecar = system.sidecar("email", "tcp://127.0.0.1:1", start=False)
+        assert len(os.fsencode(sidecar.socket_path)) < 100
+        assert not sidecar.accepts()
