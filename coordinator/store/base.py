@@ -11,7 +11,8 @@ by an earlier owner is refused inside its transaction.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+
+from coordinator.core.effects import Read
 
 KEY_BYTES_MAX = 511
 """What LMDB 0.9 takes; other stores keep to it, so that one layout serves all."""
@@ -19,22 +20,7 @@ FORMAT = 1
 """The version of everything in a store: its own record, key layout and record encoding."""
 
 
-class GetMany(NamedTuple):
-    """Read values by key; the result is a dictionary of those found."""
-
-    keys: Sequence[bytes]
-
-
-class Scan(NamedTuple):
-    """Read up to ``limit`` pairs from ``start`` (included) to ``end`` (excluded) in key order."""
-
-    start: bytes
-    end: bytes
-    limit: int
-
-
 Pair = tuple[bytes, bytes]
-Read = GetMany | Scan
 Result = dict[bytes, bytes] | list[Pair]
 Writes = Mapping[bytes, bytes | None]
 """What one commit changes: a value to put, or None to delete (a missing key is fine)."""

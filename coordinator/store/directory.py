@@ -4,7 +4,7 @@
     lock.mdb          LMDB's own
     pillion.lock      locked for the life of the process; holds its pid
     pillion.store     the marker: this folder holds a store, and which
-    pillion.clean     the last owner closed the store; gone while it is in use
+    pillion.clean     the last owner closed the store, whose file then had this size; gone in use
 
 The marker is what keeps an empty store from being made over one whose file got lost, for instance
 because a disk was not mounted.
@@ -80,8 +80,8 @@ class StoreDirectory:
         """Give the folder back; ``clean`` says that the store was closed as it should be."""
         if self._lock_fd < 0:
             return
-        if clean:
-            self._write(_CLEAN_FILE, "")
+        if clean and self._holds_data():
+            self._write(_CLEAN_FILE, f"{self.data_file.stat().st_size}\n")
         os.close(self._lock_fd)
         self._lock_fd = -1
 
@@ -132,12 +132,18 @@ class StoreDirectory:
             return None
 
     def _take_clean(self) -> bool:
+        file = self.path / _CLEAN_FILE
+        if not self._holds_data():
+            file.unlink(missing_ok=True)
+            return True
         try:
-            (self.path / _CLEAN_FILE).unlink()
+            size = file.read_text(encoding="ascii", errors="replace").strip()
         except FileNotFoundError:
-            return not self._holds_data()
+            return False
+        file.unlink()
         sync_directory(self.path)
-        return True
+        # A file of another size was exchanged or cut short since.
+        return size == str(self.data_file.stat().st_size)
 
     def _write(self, name: str, text: str) -> None:
         temporary = self.path / f"{name}.new"

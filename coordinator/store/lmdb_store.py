@@ -26,18 +26,10 @@ from typing import TypeVar
 import lmdb
 from lmdb.verify import VerifyError, verify
 
+from coordinator.core.effects import GetMany, Read, Scan
 from coordinator.errors import Corrupt, Fenced, Refused, StoreError, Unknown
 from coordinator.store import meta
-from coordinator.store.base import (
-    GetMany,
-    Ownership,
-    Read,
-    Result,
-    Scan,
-    Store,
-    StoreStats,
-    Writes,
-)
+from coordinator.store.base import Ownership, Result, Store, StoreStats, Writes
 from coordinator.store.directory import StoreDirectory
 
 HOLD_SECONDS = 0.05

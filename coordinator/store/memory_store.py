@@ -8,18 +8,9 @@ without waiting; a simulator adds its own delays.
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 
+from coordinator.core.effects import GetMany, Read, Scan
 from coordinator.errors import Fenced, StoreError, Unknown
-from coordinator.store.base import (
-    KEY_BYTES_MAX,
-    GetMany,
-    Ownership,
-    Read,
-    Result,
-    Scan,
-    Store,
-    StoreStats,
-    Writes,
-)
+from coordinator.store.base import KEY_BYTES_MAX, Ownership, Result, Store, StoreStats, Writes
 
 
 class MemoryDisk:

@@ -1,0 +1,144 @@
+"""Do what has become due at a time of day: begin delayed tasks, expire, remove the old."""
+
+from coordinator.core import layout
+from coordinator.core.effects import GetMany, Now, Scan
+from coordinator.core.ledger import Ledger
+from coordinator.core.queries import Queries
+from coordinator.core.task import Change, Task
+from coordinator.core.timers import Timer
+from protocol.messages import State
+
+DUE_MAX = 1024
+"""Timers handled by one step, so that a crowd of them does not hold up everything else."""
+REMOVE_ROWS = 4
+"""Rows of ended tasks removed by one step."""
+EMPTY = 1 << 62
+
+
+class Calendar:
+    """Timers and retention."""
+
+    def __init__(self, ledger: Ledger, queries: Queries) -> None:
+        self._ledger = ledger
+        self._queries = queries
+        self._removing = False
+        self._next_removal_ms = 0
+        """When the next row of ended tasks is due; 0 makes the first step look."""
+
+    def next_ms(self) -> int | None:
+        """Return the wall-clock time at which something is due next."""
+        times = [EMPTY if self._removing else self._next_removal_ms]
+        due = self._ledger.timers.next_ms()
+        if due is not None:
+            times.append(due)
+        nearest = min(times)
+        return None if nearest == EMPTY else nearest
+
+    def tick(self, now: Now) -> None:
+        """Begin what is due."""
+        due = self._ledger.timers.take_due(now.wall_ms, DUE_MAX)
+        if due:
+            self._look_at(due)
+        if self._next_removal_ms <= now.wall_ms and not self._removing:
+            self._remove_rows()
+
+    def write(self) -> None:
+        """Write rows of new timers and of ended tasks; read timers if they run low."""
+        ledger = self._ledger
+        writes = ledger.effects.writes
+        ledger.timers.write(ledger.next_row, writes)
+        scan = ledger.timers.wants_rows()
+        if scan is not None:
+            ledger.ask(scan, lambda _, rows, __: ledger.timers.loaded(rows), watch=False)
+        for when_ms, ids in ledger.ended.items():
+            for i in range(0, len(ids), layout.ROW_ENTRIES_MAX):
+                key = layout.retention_key(when_ms, ledger.next_row())
+                writes[key] = layout.join_ids(ids[i : i + layout.ROW_ENTRIES_MAX])
+            self._next_removal_ms = min(self._next_removal_ms, when_ms)
+        ledger.ended.clear()
+
+    # Timers
+
+    def _look_at(self, due: list[Timer]) -> None:
+        def then(now: Now, found: dict[bytes, bytes], saved: set[bytes]) -> None:
+            for timer in due:
+                self._fire(now, timer, found.get(layout.task_key(timer.id)), saved)
+                self._ledger.release(timer.row)
+
+        keys = [layout.task_key(timer.id) for timer in due]
+        self._ledger.ask(GetMany(keys), then, watch=True)
+
+    def _fire(self, now: Now, timer: Timer, record: bytes | None, saved: set[bytes]) -> None:
+        """Do what a timer asks for if the task's record agrees."""
+        ledger = self._ledger
+        if timer.id in ledger.leased:
+            return
+        task = ledger.waiting.get(timer.id)
+        if task is None and record is not None and timer.id not in saved:
+            task = ledger.read_record(timer.id, record)
+        if task is None or task.state.terminal:
+            return
+        if task.expires_ms and task.expires_ms <= now.wall_ms:
+            self._expire(now, task)
+        elif task.state is State.SCHEDULED and task.due_ms <= now.wall_ms:
+            task.handler.scheduled -= 1
+            task.change(Change.DUE)
+            ledger.make_ready(task)
+            ledger.save(task)
+
+    def _expire(self, now: Now, task: Task) -> None:
+        self._ledger.leave_queue(task)
+        self._ledger.expire(now, task)
+        self._queries.ended(now, task)
+
+    # Retention
+
+    def _remove_rows(self) -> None:
+        self._removing = True
+        start, end = layout.range_of(b"x")
+
+        def then(now: Now, rows: list[tuple[bytes, bytes]], _: object) -> None:
+            due = [(key, value) for key, value in rows if layout.due_of(key) <= now.wall_ms]
+            following = rows[len(due) :]
+            if following:
+                self._next_removal_ms = layout.due_of(following[0][0])
+            else:
+                self._next_removal_ms = now.wall_ms if due else EMPTY
+            if due:
+                self._remove_tasks(due)
+            else:
+                self._removing = False
+
+        self._ledger.ask(Scan(start, end, REMOVE_ROWS), then, watch=False)
+
+    def _remove_tasks(self, rows: list[tuple[bytes, bytes]]) -> None:
+        split = [(key, layout.split_ids(value)) for key, value in rows]
+
+        def then(_: Now, found: dict[bytes, bytes], saved: set[bytes]) -> None:
+            ledger = self._ledger
+            self._removing = False
+            for key, ids in split:
+                ledger.effects.writes[key] = None
+                for task_id in ids:
+                    record = found.get(layout.task_key(task_id))
+                    if record is not None and task_id not in saved:
+                        self._remove(task_id, record, layout.due_of(key))
+
+        keys = [layout.task_key(task_id) for _, ids in split for task_id in ids]
+        self._ledger.ask(GetMany(keys), then, watch=True)
+
+    def _remove(self, task_id: bytes, record: bytes, when_ms: int) -> None:
+        """Remove a task that ended, unless it has been brought back to life since."""
+        ledger = self._ledger
+        task = ledger.read_record(task_id, record)
+        if task is None or not task.state.terminal:
+            return
+        if task.finished_ms + ledger.config.retention_ms(task.state) > when_ms:
+            return  # It ended again, later; another row removes it.
+        ledger.effects.writes[layout.task_key(task_id)] = None
+        if task.payload_apart:
+            ledger.effects.writes[layout.payload_key(task_id)] = None
+        if task.state is State.DEAD:
+            task.handler.dead -= 1
+            ledger.touch(task.handler)
+        ledger.count("removed")

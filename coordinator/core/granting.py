@@ -1,0 +1,292 @@
+"""Match ready tasks with demand, and make the grants.
+
+Done once per flush, after everything that arrived has been applied: a task that finds a waiting
+slot is stored and leased in one commit and never needs a row among the ready.
+"""
+
+from coordinator.core import layout
+from coordinator.core.effects import GetMany, Now, Outgoing, Scan
+from coordinator.core.handler import Handler
+from coordinator.core.ledger import Ledger
+from coordinator.core.queries import Queries
+from coordinator.core.ready_queue import ReadyQueue
+from coordinator.core.sessions import Session
+from coordinator.core.task import Change, Row, Task
+from protocol.limits import BATCH_BYTES_MAX, HELD_LEASES_MAX
+from protocol.messages import Grant, GrantedTask, Group, Limit, Priority, Running, State
+
+LOAD_ROWS = 8
+"""Rows of ready tasks read at once: at most this many times ``layout.ROW_ENTRIES_MAX`` tasks."""
+TASK_OVERHEAD_BYTES = 128
+"""What a granted task takes in a message beside its payload, rather too much than too little."""
+
+
+class Granting:
+    """Demand on one side, ready tasks on the other."""
+
+    def __init__(self, ledger: Ledger, queries: Queries) -> None:
+        self._ledger = ledger
+        self._queries = queries
+        self._token_min = ledger.config.epoch << 32
+
+    # Demand
+
+    def demand(self, session: Session, limits: list[Limit]) -> None:
+        """Take a statement of demand."""
+        for name, total in limits:
+            handler = session.handlers.get(name)
+            if handler is None:
+                self._ledger.count("demand_undeclared")
+                continue
+            had = session.demand(handler) > 0
+            session.limits[handler] = total
+            if session.demand(handler) > 0:
+                if not had:
+                    handler.rotation.append(session)
+                self._ledger.stirred[handler] = None
+            elif had:
+                handler.rotation.remove(session)
+
+    def withdraw(self, session: Session) -> None:
+        """Forget all demand of a session."""
+        for handler in session.handlers.values():
+            if session.demand(handler) > 0:
+                handler.rotation.remove(session)
+        session.limits.clear()
+
+    def running(self, now: Now, session: Session, running: list[Running]) -> None:
+        """Note which attempts have begun."""
+        for task_id, token, since_ms in running:
+            task = self._ledger.leased.get(task_id)
+            if task is not None and task.token == token and task.session is session:
+                task.running_since_ms = now.wall_ms - since_ms
+
+    # Grants
+
+    def match(self, now: Now) -> None:
+        """Grant whatever can be granted."""
+        ledger = self._ledger
+        granted: dict[Session, list[tuple[Handler, list[Task]]]] = {}
+        for handler in ledger.stirred:
+            if handler.rotation:
+                self._match(now, handler, granted)
+        for session, groups in granted.items():
+            self._send(session, groups)
+        for handler in ledger.stirred:
+            if handler.rotation:
+                for queue in handler.queues:
+                    if queue.wants_rows():
+                        self._load(handler, queue)
+
+    def _match(
+        self, now: Now, handler: Handler, granted: dict[Session, list[tuple[Handler, list[Task]]]]
+    ) -> None:
+        rotation = handler.rotation
+        full = 0
+        while full < len(rotation):
+            session = rotation[0]
+            room = HELD_LEASES_MAX - session.leases
+            if room <= 0:
+                full += 1
+                rotation.rotate(-1)
+                continue
+            # Shares, so that one sidecar does not take all that several ask for.
+            share = -(-handler.live // len(rotation))
+            count = min(share, handler.free(), session.demand(handler), room)
+            if count <= 0:
+                return
+            tasks = [
+                task for task in handler.take(count) if self._lease(now, task, handler, session)
+            ]
+            if tasks:
+                granted.setdefault(session, []).append((handler, tasks))
+            if session.demand(handler) > 0:
+                rotation.rotate(-1)
+            else:
+                rotation.popleft()
+
+    def _lease(self, now: Now, task: Task, handler: Handler, session: Session) -> bool:
+        """Lease a task that has been taken from its queue, unless it may not begin any more."""
+        ledger = self._ledger
+        del ledger.waiting[task.id]
+        if task.row is not None:
+            ledger.release_row(task)
+        handler.changed = True
+        if task.expires_ms and task.expires_ms <= now.wall_ms:
+            ledger.expire(now, task)
+            self._queries.ended(now, task)
+            return False
+        task.change(Change.GRANT)
+        task.token = max(task.token + 1, self._token_min)
+        task.deliveries += 1
+        task.session = session
+        task.granted_ms = now.wall_ms
+        ledger.leased[task.id] = task
+        handler.leased += 1
+        session.leases += 1
+        session.granted[handler] = session.granted.get(handler, 0) + 1
+        return True
+
+    def _send(self, session: Session, groups: list[tuple[Handler, list[Task]]]) -> None:
+        """Make the grants of one session, each of a size that fits into a message and a row."""
+        pending: list[tuple[Handler, list[Task]]] = []
+        count = size = 0
+        for handler, tasks in groups:
+            start = 0
+            for i, task in enumerate(tasks):
+                task_bytes = task.payload_bytes + TASK_OVERHEAD_BYTES
+                full = size + task_bytes > BATCH_BYTES_MAX or count >= layout.ROW_ENTRIES_MAX
+                if full and count:
+                    if i > start:
+                        pending.append((handler, tasks[start:i]))
+                    self._grant(session, pending)
+                    pending, start, count, size = [], i, 0, 0
+                count += 1
+                size += task_bytes
+            pending.append((handler, tasks[start:]))
+        self._grant(session, pending)
+
+    def _grant(self, session: Session, groups: list[tuple[Handler, list[Task]]]) -> None:
+        ledger = self._ledger
+        leases: list[tuple[bytes, int]] = []
+        apart: list[bytes] = []
+        wire = []
+        row = Row(layout.grant_key(ledger.next_row()), 0)
+        for handler, tasks in groups:
+            granted = []
+            for task in tasks:
+                task.row = row
+                leases.append((task.id, task.token))
+                if task.payload is None and task.payload_bytes:
+                    apart.append(task.id)
+                granted.append(_granted(task, handler))
+            wire.append(Group(handler.name, granted))
+        row.left = len(leases)
+        ledger.effects.writes[row.key] = layout.join_leases(session.incarnation, leases)
+        session.grant_number += 1
+        message = Grant(session.number, session.grant_number, wire)
+        ledger.effects.messages.append(Outgoing(session.peer, message, tuple(apart)))
+
+    # The store's part of a queue
+
+    def _load(self, handler: Handler, queue: ReadyQueue) -> None:
+        """Read the next rows of a queue into its window."""
+        queue.loading = True
+        start = layout.after(layout.ready_key(handler.number, queue.priority, queue.loaded_row))
+        end = layout.ready_key(handler.number, queue.priority, (1 << 64) - 1)
+
+        def then(_: Now, rows: list[tuple[bytes, bytes]], __: object) -> None:
+            self._load_tasks(handler, queue, rows)
+
+        self._ledger.ask(Scan(start, end, LOAD_ROWS), then, watch=False)
+
+    def _load_tasks(
+        self, handler: Handler, queue: ReadyQueue, rows: list[tuple[bytes, bytes]]
+    ) -> None:
+        split = [(key, layout.split_ids(value)) for key, value in rows]
+
+        def then(_: Now, found: dict[bytes, bytes], saved: set[bytes]) -> None:
+            queue.loading = False
+            for key, ids in split:
+                self._load_row(queue, key, ids, found, saved)
+                queue.loaded_row = layout.ready_row(key)
+            if not rows and queue.stored > len(queue.overflow):
+                # The store holds no more rows: the count was wrong, and would be asked for forever.
+                self._ledger.note(
+                    "count_corrected", handler=handler.name, by=queue.stored - len(queue.overflow)
+                )
+                queue.count = queue.live + len(queue.overflow)
+            self._ledger.touch(handler)
+
+        keys = [layout.task_key(task_id) for _, ids in split for task_id in ids]
+        self._ledger.ask(GetMany(keys), then, watch=True)
+
+    def _load_row(
+        self,
+        queue: ReadyQueue,
+        key: bytes,
+        ids: list[bytes],
+        found: dict[bytes, bytes],
+        saved: set[bytes],
+    ) -> None:
+        """Put those tasks of a row into the window that are still ready by their records."""
+        ledger = self._ledger
+        row: Row | None = None
+        loaded: list[Task] = []
+        for task_id in ids:
+            present = ledger.waiting.get(task_id)
+            if present is not None:
+                if present.row is not None and present.row.key == key:
+                    row = present.row
+                continue
+            record = found.get(layout.task_key(task_id))
+            if record is None or task_id in ledger.leased or task_id in saved:
+                continue
+            task = ledger.read_record(task_id, record)
+            if task is not None and task.state is State.READY:
+                loaded.append(task)
+        if row is None:
+            row = Row(key, 0)
+            if not loaded:
+                ledger.effects.writes[key] = None
+        row.left += len(loaded)
+        for task in loaded:
+            task.row = row
+            ledger.waiting[task.id] = task
+            queue.put_loaded(task)
+
+    def write_rows(self) -> None:
+        """Write rows for tasks that became ready and were not granted."""
+        ledger = self._ledger
+        writes = ledger.effects.writes
+        for handler in ledger.stirred:
+            for queue in handler.queues:
+                if not queue.unwritten and not queue.overflow:
+                    continue
+                all_in_window = queue.stored == len(queue.overflow)
+                for tasks, stays in queue.rows_to_write():
+                    number = ledger.next_row()
+                    key = layout.ready_key(handler.number, queue.priority, number)
+                    writes[key] = layout.join_ids([task.id for task in tasks])
+                    if stays:
+                        row = Row(key, len(tasks))
+                        for task in tasks:
+                            task.row = row
+                        if all_in_window:
+                            queue.loaded_row = number
+
+
+def _granted(task: Task, handler: Handler) -> GrantedTask:
+    """Return a task as its handler gets it; a payload stored apart is put in by the shell."""
+    policy = handler.policy
+    attempts_max, timeout_ms = policy.attempts_max, policy.timeout_ms
+    if task.options is not None:
+        attempts_max = task.option("attempts_max", attempts_max)
+        timeout_ms = task.option("timeout_ms", timeout_ms)
+    extras = None
+    if task.collection is not None or task.priority != Priority.NORMAL or task.attempts:
+        extras = _extras(task)
+    return GrantedTask(
+        task.id,
+        task.token,
+        task.attempts + 1,
+        attempts_max,
+        task.deliveries,
+        timeout_ms,
+        task.submitted_ms,
+        task.due_ms,
+        task.content_type,
+        b"" if task.payload is None else task.payload,
+        extras,
+    )
+
+
+def _extras(task: Task) -> dict[str, object] | None:
+    extras: dict[str, object] = {}
+    if task.collection is not None:
+        extras["collection"] = task.collection
+    if task.priority != Priority.NORMAL:
+        extras["priority"] = int(task.priority)
+    if task.history and task.history[-1].error_type:
+        extras["last_error"] = task.history[-1].error_type
+    return extras or None

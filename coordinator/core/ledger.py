@@ -1,0 +1,219 @@
+"""What the shard knows in memory, and the changes of one task that every duty makes through it.
+
+The duties around it (submissions, granting, outcomes, queries, retention) decide *when* something
+happens to a task; the ledger keeps memory, index rows and record consistent when it does.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from coordinator.core import layout, records
+from coordinator.core.config import Config
+from coordinator.core.effects import Ask, Effects, Note, Now, Outgoing, Read
+from coordinator.core.handler import Handler
+from coordinator.core.sessions import Sessions
+from coordinator.core.task import Change, Row, Task
+from coordinator.core.timers import Timers
+from coordinator.core.waits import Waits
+from protocol import limits
+from protocol.messages import Message, State
+
+LIVE_MAX = 65_536
+"""Ready tasks in memory over all queues; beyond it, only queues with demand bring tasks in."""
+
+Then = Callable[[Now, Any, set[bytes]], None]
+"""What to do with the result of a read; the set names tasks saved since the read was asked for."""
+_NOTHING: set[bytes] = set()
+
+
+class Ledger:
+    """Memory of one shard.
+
+    Invariants: a task in memory is in exactly one of ``waiting`` and ``leased``; a lease is in
+    ``leased`` from the step that made it to the step that ended it, and its grant row is in the
+    store from the commit before the grant was sent.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.effects = Effects()
+        self.handlers: dict[str, Handler] = {}
+        self.handlers_by_number: dict[int, Handler] = {}
+        self.sessions = Sessions()
+        self.timers = Timers()
+        self.waits = Waits()
+        self.waiting: dict[bytes, Task] = {}
+        """Ready tasks in the windows of their queues."""
+        self.leased: dict[bytes, Task] = {}
+        self.stirred: dict[Handler, None] = {}
+        """Handlers whose queues, demand or leases changed since the last flush; in order."""
+        self.ended: dict[int, list[bytes]] = {}
+        """Tasks that ended since the last flush, by the time at which they are removed."""
+        self.counts: dict[str, int] = {}
+        """How often each thing happened since the start: error codes, outcomes, events."""
+        self._row = config.epoch << 32
+        self._asked = config.epoch << 32
+        self._then: dict[int, Then] = {}
+        self._saved_since: dict[int, set[bytes]] = {}
+
+    # Effects
+
+    def send(self, peer: bytes, message: Message) -> None:
+        """Send a message once everything applied so far is durable."""
+        self.effects.messages.append(Outgoing(peer, message))
+
+    def note(self, event: str, **fields: Any) -> None:
+        """Tell operators of something rare."""
+        self.effects.notes.append(Note(event, fields))
+
+    def count(self, name: str, times: int = 1) -> None:
+        """Count something."""
+        self.counts[name] = self.counts.get(name, 0) + times
+
+    def next_row(self) -> int:
+        """Return a number that no index row of the store has had."""
+        self._row += 1
+        return self._row
+
+    def ask(self, read: Read, then: Then, *, watch: bool) -> None:
+        """Read from the store, after everything applied so far; call ``then`` with the result.
+
+        Args:
+            read: What to read.
+            then: Called in a later step.
+            watch: Whether ``then`` needs to know which tasks were saved in between, because it
+                takes the records that were read for the truth.
+        """
+        self._asked += 1
+        self._then[self._asked] = then
+        if watch:
+            self._saved_since[self._asked] = set()
+        self.effects.reads.append(Ask(self._asked, read))
+
+    def answer(self, now: Now, number: int, result: Any) -> None:
+        """Hand over the result of a read."""
+        then = self._then.pop(number)
+        then(now, result, self._saved_since.pop(number, _NOTHING))
+
+    # Handlers
+
+    def handler(self, name: str) -> Handler | None:
+        """Return the handler of a name, made if it is new; None if there are too many."""
+        handler = self.handlers.get(name)
+        if handler is None:
+            if len(self.handlers) >= limits.HANDLERS_MAX:
+                return None
+            handler = Handler(len(self.handlers) + 1, name)
+            self.add_handler(handler)
+            self.touch(handler)
+            self.note("handler_created", handler=name)
+        return handler
+
+    def add_handler(self, handler: Handler) -> None:
+        """Take a handler."""
+        self.handlers[handler.name] = handler
+        self.handlers_by_number[handler.number] = handler
+
+    def touch(self, handler: Handler) -> None:
+        """Note that a handler's stored counts or policy change with the next commit."""
+        handler.changed = True
+        self.stirred[handler] = None
+
+    # Tasks
+
+    def read_record(self, task_id: bytes, record: bytes) -> Task | None:
+        """Return the task in a record, or None after an alarm if the record is corrupt."""
+        try:
+            return records.decode(task_id, record, self.handlers_by_number.__getitem__)
+        except records.RecordCorrupt as error:
+            self.count("record_corrupt")
+            self.note("record_corrupt", task_id=task_id.hex(), detail=str(error))
+            return None
+
+    def save(self, task: Task) -> None:
+        """Write the task's record with the next commit."""
+        self.effects.writes[b"t" + task.id] = records.encode(task)
+        if self._saved_since:
+            for saved in self._saved_since.values():
+                saved.add(task.id)
+
+    def make_ready(self, task: Task, *, front: bool = False) -> None:
+        """Put a task that is READY into its queue."""
+        handler = task.handler
+        queue = handler.queues[task.priority]
+        task.row = None
+        if front:
+            queue.put_back(task)
+            self.waiting[task.id] = task
+        elif queue.put(task, room=len(self.waiting) < LIVE_MAX):
+            self.waiting[task.id] = task
+        self.touch(handler)
+
+    def schedule(self, task: Task) -> None:
+        """Set the timer of a task that is SCHEDULED."""
+        task.row = None
+        self.timers.add(task.due_ms, layout.TIMER_DUE, task.id)
+        task.handler.scheduled += 1
+        self.touch(task.handler)
+
+    def leave_queue(self, task: Task) -> None:
+        """Take a READY or SCHEDULED task out of what waits, by another way than a grant."""
+        if task.state is State.SCHEDULED:
+            task.handler.scheduled -= 1
+        elif self.waiting.pop(task.id, None) is not None:
+            task.handler.queues[task.priority].left()
+        else:
+            task.handler.queues[task.priority].count -= 1
+        self.release_row(task)
+        self.touch(task.handler)
+
+    def release_row(self, task: Task) -> None:
+        """Leave the index row that stands for the task; the last to leave removes it."""
+        row = task.row
+        if row is not None:
+            task.row = None
+            self.release(row)
+
+    def release(self, row: Row) -> None:
+        """Note that one task needs a row no more."""
+        row.left -= 1
+        if row.left == 0:
+            self.effects.writes[row.key] = None
+
+    def end_lease(self, task: Task) -> None:
+        """Take a task out of the leases."""
+        del self.leased[task.id]
+        self.release_row(task)
+        handler = task.handler
+        handler.leased -= 1
+        if task.session is not None:
+            task.session.leases -= 1
+            task.session = None
+        task.running_since_ms = 0
+        self.stirred[handler] = None
+
+    def finish(self, now: Now, task: Task) -> None:
+        """Record that a task has ended; its state is terminal already."""
+        task.finished_ms = now.wall_ms
+        if task.state is State.SUCCEEDED and task.payload_bytes:
+            if task.payload is None:
+                self.effects.writes[layout.payload_key(task.id)] = None
+            task.payload = None
+            task.payload_bytes = 0
+        if task.state is State.DEAD:
+            task.handler.dead += 1
+            self.touch(task.handler)
+        self.save(task)
+        remove_ms = now.wall_ms + self.config.retention_ms(task.state)
+        ended = self.ended.get(remove_ms)
+        if ended is None:
+            self.ended[remove_ms] = [task.id]
+        else:
+            ended.append(task.id)
+
+    def expire(self, now: Now, task: Task) -> None:
+        """End a task that waits and may not begin any more."""
+        task.change(Change.EXPIRE)
+        task.error = "expired before an attempt began"
+        self.count("expired")
+        self.finish(now, task)

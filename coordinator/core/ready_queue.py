@@ -1,0 +1,129 @@
+"""The ready tasks of one handler and priority: a window in memory, the rest in the store.
+
+Tasks are taken in the order in which they became ready; those whose lease came back go first.
+While the window has room, new tasks join it. Once it is full they are written to the store only,
+in rows numbered beyond ``loaded_row``, and come back in order when the window runs low. A queue
+of millions therefore costs the memory of its window.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+
+from coordinator.core.layout import ROW_ENTRIES_MAX
+from coordinator.core.task import Task
+from protocol.messages import State
+
+WINDOW_MAX = 2048
+"""Tasks of one queue kept in memory; some milliseconds of work at full pace."""
+WINDOW_LOW = 512
+"""Below this many the next rows are read."""
+
+
+class ReadyQueue:
+    """One queue.
+
+    Invariant: ``live <= count``; ``count - live`` tasks are in the store only, all of them in
+    rows beyond ``loaded_row``.
+    """
+
+    __slots__ = (
+        "count",
+        "handler",
+        "live",
+        "loaded_row",
+        "loading",
+        "overflow",
+        "pass_",
+        "priority",
+        "unwritten",
+        "window",
+    )
+
+    def __init__(self, handler: int, priority: int) -> None:
+        self.handler = handler
+        self.priority = priority
+        self.window: deque[Task] = deque()
+        """Tasks to take next; some may have left by another way and are skipped."""
+        self.live = 0
+        """Tasks in the window that are really ready."""
+        self.count = 0
+        """Ready tasks in all, in the window or in the store."""
+        self.unwritten: list[Task] = []
+        """In the window since the last flush; they need a row unless they are granted by then."""
+        self.overflow: list[Task] = []
+        """To be written to the store only."""
+        self.loaded_row = 0
+        self.loading = False
+        self.pass_ = 0
+        """Virtual time of the queue among those of its handler."""
+
+    @property
+    def stored(self) -> int:
+        """How many ready tasks are in the store only."""
+        return self.count - self.live
+
+    def put(self, task: Task, *, room: bool) -> bool:
+        """Take a task that has become ready, at the end.
+
+        Args:
+            task: The task.
+            room: Whether the shard as a whole can hold one more in memory.
+
+        Returns:
+            Whether the task is in memory now.
+        """
+        self.count += 1
+        if not room or self.live >= WINDOW_MAX or self.count - 1 > self.live:
+            self.overflow.append(task)
+            return False
+        self.window.append(task)
+        self.unwritten.append(task)
+        self.live += 1
+        return True
+
+    def put_back(self, task: Task) -> None:
+        """Take a task whose lease has ended, at the front."""
+        self.window.appendleft(task)
+        self.unwritten.append(task)
+        self.live += 1
+        self.count += 1
+
+    def put_loaded(self, task: Task) -> None:
+        """Take a task read from the store; it is counted already."""
+        self.window.append(task)
+        self.live += 1
+
+    def take(self) -> Task | None:
+        """Remove and return the next ready task in memory."""
+        window = self.window
+        while window:
+            task = window.popleft()
+            if task.state is State.READY:
+                self.live -= 1
+                self.count -= 1
+                return task
+        return None
+
+    def left(self) -> None:
+        """Note that a task in the window has stopped being ready by another way than ``take``."""
+        self.live -= 1
+        self.count -= 1
+
+    def wants_rows(self) -> bool:
+        """Whether the next rows should be read from the store now."""
+        return self.live < WINDOW_LOW and not self.loading and self.stored > len(self.overflow)
+
+    def rows_to_write(self) -> Iterator[tuple[list[Task], bool]]:
+        """Yield groups of tasks that need a row, and whether the group stays in the window.
+
+        Groups that stay come first, so that their rows have the lower numbers.
+        """
+        if self.unwritten:
+            waiting = [t for t in self.unwritten if t.state is State.READY and t.row is None]
+            self.unwritten = []
+            for i in range(0, len(waiting), ROW_ENTRIES_MAX):
+                yield waiting[i : i + ROW_ENTRIES_MAX], True
+        if self.overflow:
+            overflow, self.overflow = self.overflow, []
+            for i in range(0, len(overflow), ROW_ENTRIES_MAX):
+                yield overflow[i : i + ROW_ENTRIES_MAX], False

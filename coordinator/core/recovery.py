@@ -1,0 +1,133 @@
+"""Bring the shard's memory back from the store at the start.
+
+Only what is hot is read: handlers with their counts, sessions, leases. Waiting tasks stay in the
+store until somebody asks for them, so that a start with millions of them takes no longer.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from coordinator.core import layout, records
+from coordinator.core.effects import GetMany, Now, Scan
+from coordinator.core.handler import Handler
+from coordinator.core.ledger import Ledger
+from coordinator.core.sessions import Session
+from coordinator.core.task import Change, Row
+from protocol.messages import State
+from protocol.policy import Policy
+
+PAGE = 512
+Take = Callable[[Now, list[tuple[bytes, bytes]]], None]
+
+
+class Recovery:
+    """The start of a shard: handlers, then sessions, then leases."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.done = False
+        self._unowned: dict[bytes, Session] = {}
+
+    def begin(self) -> None:
+        """Ask for the first page; the rest follows by itself until ``done``."""
+        self._ledger.timers.begin_recovery()
+        self._scan(b"h", self._take_handlers, self._sessions)
+
+    def _sessions(self) -> None:
+        self._scan(b"n", self._take_sessions, self._leases)
+
+    def _leases(self) -> None:
+        self._scan(b"g", self._take_grants, self._finish)
+
+    def _finish(self) -> None:
+        # The last page of grants has asked for its records; they come before this answer.
+        self._ledger.ask(GetMany([]), self._done, watch=False)
+
+    def _done(self, *_: Any) -> None:
+        self.done = True
+        self._ledger.note(
+            "recovered",
+            handlers=len(self._ledger.handlers),
+            sessions=len(self._ledger.sessions),
+            leases=len(self._ledger.leased),
+            ready=sum(handler.ready for handler in self._ledger.handlers.values()),
+            scheduled=sum(handler.scheduled for handler in self._ledger.handlers.values()),
+        )
+
+    def _scan(self, letter: bytes, take: Take, following: Callable[[], None]) -> None:
+        start, end = layout.range_of(letter)
+
+        def then(now: Now, rows: list[tuple[bytes, bytes]], _: Any) -> None:
+            take(now, rows)
+            if len(rows) == PAGE:
+                self._ledger.ask(Scan(layout.after(rows[-1][0]), end, PAGE), then, watch=False)
+            else:
+                following()
+
+        self._ledger.ask(Scan(start, end, PAGE), then, watch=False)
+
+    def _take_handlers(self, _: Now, rows: list[tuple[bytes, bytes]]) -> None:
+        for key, value in rows:
+            name, changes, counts = records.decode_list(value)
+            handler = Handler(layout.handler_of(key), name)
+            handler.policy = Policy().with_changes(changes)
+            handler.restore(counts)
+            self._ledger.add_handler(handler)
+
+    def _take_sessions(self, now: Now, rows: list[tuple[bytes, bytes]]) -> None:
+        for key, value in rows:
+            self._add_session(now, key[1:], *records.decode_list(value))
+
+    def _add_session(
+        self, now: Now, incarnation: bytes, sidecar: str, service: str, timeout_ms: int
+    ) -> Session:
+        """Keep a session alive for one full timeout, whatever was left of it."""
+        session = Session(incarnation, sidecar, service, timeout_ms)
+        session.renew(now.ms)
+        self._ledger.sessions.add(session)
+        return session
+
+    def _take_grants(self, now: Now, rows: list[tuple[bytes, bytes]]) -> None:
+        if not rows:
+            return
+        grants = [(key, *layout.split_leases(value)) for key, value in rows]
+
+        def then(now: Now, found: dict[bytes, bytes], _: Any) -> None:
+            for key, holder, leases in grants:
+                self._take_leases(now, key, holder, leases, found)
+
+        keys = [layout.task_key(task_id) for _, _, leases in grants for task_id, _ in leases]
+        self._ledger.ask(GetMany(keys), then, watch=False)
+
+    def _take_leases(
+        self,
+        now: Now,
+        key: bytes,
+        holder: bytes,
+        leases: list[tuple[bytes, int]],
+        found: dict[bytes, bytes],
+    ) -> None:
+        """Take those leases of a grant that have not been settled: the record would tell."""
+        ledger = self._ledger
+        row = Row(key, 0)
+        for task_id, token in leases:
+            record = found.get(layout.task_key(task_id))
+            task = None if record is None else ledger.read_record(task_id, record)
+            if task is None or task.state is not State.READY or task.token >= token:
+                continue
+            session = ledger.sessions.of_incarnation(holder)
+            if session is None:
+                timeout_ms = ledger.config.session_timeout_ms
+                session = self._add_session(now, holder, "unknown", "", timeout_ms)
+            task.change(Change.GRANT)
+            task.token = token
+            task.deliveries += 1
+            task.granted_ms = now.wall_ms
+            task.session = session
+            task.row = row
+            row.left += 1
+            ledger.leased[task_id] = task
+            task.handler.leased += 1
+            session.leases += 1
+        if row.left == 0:
+            ledger.effects.writes[key] = None

@@ -1,0 +1,196 @@
+"""The shard: one deterministic machine that accepts, schedules, leases and settles tasks.
+
+``step`` applies one event to memory; ``flush`` returns what everything applied since the last
+flush asks for. The shell carries it out in order: commit, read, send (``core.effects``). There is
+no I/O, no clock and no randomness in here, so that the server, the tests and the simulator run
+the same code, and one sequence of events has one result.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from coordinator.core import layout, records
+from coordinator.core.calendar import Calendar
+from coordinator.core.config import Config
+from coordinator.core.effects import Effects, Now, Outgoing
+from coordinator.core.granting import Granting
+from coordinator.core.greeting import Greeting
+from coordinator.core.ledger import Ledger
+from coordinator.core.outcomes import Settlement
+from coordinator.core.queries import Queries
+from coordinator.core.recovery import Recovery
+from coordinator.core.sessions import Session
+from coordinator.core.submissions import Submissions
+from protocol import messages as m
+from protocol.errors import Code
+from protocol.messages import Grant, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message came from a connection."""
+
+    peer: bytes
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Broke:
+    """A connection sent something that breaks the protocol."""
+
+    peer: bytes
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A read was performed."""
+
+    number: int
+    result: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Effects were committed and sent."""
+
+    effects: Effects
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLevel:
+    """The store has been measured; ``refusal`` tells why nothing may be accepted, or is empty."""
+
+    refusal: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+
+Event = Received | Broke | Answered | Sent | StoreLevel | Tick
+
+
+class Shard:
+    """The facade of the core.
+
+    Args:
+        config: What is fixed for this ownership of the store.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._ledger = ledger = Ledger(config)
+        self._queries = Queries(ledger)
+        self._submissions = Submissions(ledger)
+        self._granting = Granting(ledger, self._queries)
+        self._settlement = Settlement(ledger, self._queries)
+        self._greeting = Greeting(ledger, self._granting, self._settlement)
+        self._calendar = Calendar(ledger, self._queries)
+        self._recovery = Recovery(ledger)
+        self._recovery.begin()
+
+    @property
+    def recovered(self) -> bool:
+        """Whether memory is complete; before that only ``Answered`` and ``Sent`` may be stepped."""
+        return self._recovery.done
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often each thing happened since the start."""
+        return self._ledger.counts
+
+    def next_due_ms(self, now: Now) -> int | None:
+        """Return after how many milliseconds a ``Tick`` is due, or None when nothing is pending."""
+        elapsed = [
+            time
+            for time in (self._ledger.sessions.next_ms(), self._ledger.waits.next_ms())
+            if time is not None
+        ]
+        due = [time - now.ms for time in elapsed]
+        wall = self._calendar.next_ms()
+        if wall is not None:
+            due.append(wall - now.wall_ms)
+        return max(0, min(due)) if due else None
+
+    def step(self, now: Now, event: Event) -> Outgoing | None:
+        """Apply one event; return what may leave at once: it depends on nothing stored."""
+        match event:
+            case Received(peer, message):
+                return self._received(now, peer, message)
+            case Answered(number, result):
+                self._ledger.answer(now, number, result)
+            case Sent(effects):
+                self._sent(effects)
+            case Tick():
+                self._tick(now)
+            case Broke(peer, code, detail):
+                self._ledger.count(code)
+                return Outgoing(peer, m.Refused(code, detail, 0))
+            case StoreLevel(refusal):
+                self._submissions.refuse_all = refusal
+        return None
+
+    def flush(self, now: Now) -> Effects:
+        """Match, and return everything that has to be done since the last flush."""
+        ledger = self._ledger
+        if self.recovered:
+            self._granting.match(now)
+            self._granting.write_rows()
+            self._calendar.write()
+            self._queries.flush()
+            for handler in ledger.stirred:
+                if handler.changed:
+                    handler.changed = False
+                    ledger.effects.writes[layout.handler_key(handler.number)] = records.seal(
+                        [handler.name, handler.policy.changes(), handler.counts()]
+                    )
+            ledger.stirred.clear()
+        effects, ledger.effects = ledger.effects, Effects()
+        return effects
+
+    def _received(self, now: Now, peer: bytes, message: Message) -> Outgoing | None:
+        ledger = self._ledger
+        if type(message) is m.Hello:
+            self._greeting.hello(now, peer, message)
+            return None
+        session = ledger.sessions.of_peer(peer)
+        if session is None:
+            ledger.count(Code.UNKNOWN_SESSION)
+            return Outgoing(peer, m.Refused(Code.UNKNOWN_SESSION, "send HELLO first", 0))
+        if type(message) is m.Heartbeat:
+            return self._greeting.heartbeat(now, session, message)
+        return self._in_session(now, session, message)
+
+    def _in_session(self, now: Now, session: Session, message: Message) -> Outgoing | None:
+        match message:
+            case m.Outcomes():
+                self._settlement.take(now, session.peer, message)
+            case m.Submit(batches):
+                self._submissions.submit(now, session.peer, batches)
+            case m.Demand(limits):
+                self._granting.demand(session, limits)
+            case m.Query(questions):
+                self._queries.ask(now, session, questions)
+            case m.Handlers(declarations):
+                self._greeting.declare(session.peer, session, declarations)
+            case m.Goodbye(reason):
+                self._greeting.goodbye(now, session, reason)
+            case _:
+                self._ledger.count(Code.UNKNOWN_MESSAGE)
+                detail = f"{type(message).__name__} is not for a coordinator"
+                return Outgoing(session.peer, m.Refused(Code.UNKNOWN_MESSAGE, detail, 0))
+        return None
+
+    def _sent(self, effects: Effects) -> None:
+        for peer, message, _ in effects.messages:
+            if type(message) is Grant:
+                session = self._ledger.sessions.of_peer(peer)
+                if session is not None and session.number == message.session:
+                    session.grant_sent = message.number
+
+    def _tick(self, now: Now) -> None:
+        self._greeting.expire(now)
+        self._queries.overdue(now)
+        self._calendar.tick(now)

@@ -1,0 +1,205 @@
+"""Accept what apps submit: check each task, make sure that its id is new, store it.
+
+Every id is looked up, in one read per message. Without that, a submitter that repeats an id would
+silently replace a task that was accepted before; with it, sending a submission again is harmless,
+and the look-up is the cheapest read that the store has, at the edge where it has just written.
+"""
+
+from typing import Any
+from zlib import crc32
+
+from coordinator.core import layout
+from coordinator.core.effects import GetMany, Now
+from coordinator.core.handler import Handler
+from coordinator.core.ledger import Ledger
+from coordinator.core.task import Task
+from protocol import submission
+from protocol.errors import Code, ProtocolError
+from protocol.limits import CLOCK_SKEW_MS_MAX, DELAY_MS_MAX, MIB
+from protocol.messages import Accepted, Batch, Priority, Rejection, State, Submission, Verdict
+
+Fresh = tuple[int, Submission, bool]
+"""Place in the batch, the task, and whether its id was under look-up already."""
+Checked = tuple[int, list[Rejection], list[Fresh]]
+"""Request, rejections so far, tasks to look up."""
+
+INLINE_BYTES_MAX = 1024
+"""A larger payload is stored apart from the record, so that no retry writes it again."""
+CHECKING_BYTES_MAX = 64 * MIB
+"""Submitted bytes that may wait for their look-up; beyond it submitters are told to wait."""
+BUSY_RETRY_MS = 200
+
+
+class Submissions:
+    """Submissions on their way into the store."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._checking: set[bytes] = set()
+        """Ids whose look-up is under way. Another with the same id is looked up after it."""
+        self._checking_bytes = 0
+        self.refuse_all = ""
+        """Why nothing is accepted at present: the store is nearly full."""
+
+    def submit(self, now: Now, peer: bytes, batches: list[Batch]) -> None:
+        """Check batches and look their ids up; the verdicts follow."""
+        verdicts: list[Verdict] = []
+        checked: list[Checked] = []
+        size = sum(len(batch.tasks) for batch in batches)
+        for batch in batches:
+            refusal = self._refusal(size)
+            if refusal is not None:
+                verdicts.append(Verdict(batch.request, *refusal, BUSY_RETRY_MS, []))
+                continue
+            try:
+                raw = submission.decode_batch(batch.tasks)
+            except ProtocolError as error:
+                self._ledger.count(error.code)
+                verdicts.append(Verdict(batch.request, error.code, error.detail, 0, []))
+                continue
+            rejections: list[Rejection] = []
+            fresh: list[Fresh] = []
+            self._check(now, raw, rejections, fresh)
+            checked.append((batch.request, rejections, fresh))
+        if verdicts:
+            self._ledger.send(peer, Accepted(verdicts))
+        if checked:
+            self._checking_bytes += size
+            self._look_up(peer, checked, size)
+
+    def _refusal(self, size: int) -> tuple[str, str] | None:
+        """Return code and detail if a batch cannot be taken now."""
+        if self.refuse_all:
+            self._ledger.count(Code.STORE_FULL)
+            return Code.STORE_FULL, self.refuse_all
+        if self._checking_bytes and self._checking_bytes + size > CHECKING_BYTES_MAX:
+            self._ledger.count(Code.BUSY)
+            return Code.BUSY, "the coordinator has too many submissions in hand"
+        return None
+
+    def _check(
+        self,
+        now: Now,
+        raw: list[Any],
+        rejections: list[Rejection],
+        fresh: list[Fresh],
+    ) -> None:
+        checking = self._checking
+        for place, item in enumerate(raw):
+            task = submission.check(place, item)
+            if isinstance(task, Rejection):
+                rejection = task
+            elif task.options and not _due_in_range(now, task.options):
+                rejection = Rejection(
+                    place, Code.DUE_OUT_OF_RANGE, "at_ms is in the past or more than ten years away"
+                )
+            elif self._ledger.handler(task.handler) is None:
+                rejection = Rejection(
+                    place, Code.TOO_MANY_HANDLERS, f"no room for a new handler {task.handler}"
+                )
+            else:
+                fresh.append((place, task, task.id in checking))
+                checking.add(task.id)
+                continue
+            self._ledger.count(rejection.code)
+            rejections.append(rejection)
+
+    def _look_up(
+        self,
+        peer: bytes,
+        checked: list[Checked],
+        size: int,
+    ) -> None:
+        def then(now: Now, found: dict[bytes, bytes], _: Any) -> None:
+            self._checking_bytes -= size
+            verdicts = []
+            again: list[Checked] = []
+            for request, rejections, fresh in checked:
+                repeats = self._take(now, fresh, found, rejections)
+                if repeats:
+                    again.append((request, rejections, repeats))
+                else:
+                    verdicts.append(Verdict(request, None, "", 0, sorted(rejections)))
+            if verdicts:
+                self._ledger.send(peer, Accepted(verdicts))
+            if again:
+                self._look_up(peer, again, 0)
+
+        keys = [b"t" + task.id for _, _, fresh in checked for _, task, _ in fresh]
+        self._ledger.ask(GetMany(keys), then, watch=False)
+
+    def _take(
+        self,
+        now: Now,
+        fresh: list[Fresh],
+        found: dict[bytes, bytes],
+        rejections: list[Rejection],
+    ) -> list[Fresh]:
+        """Accept the tasks whose ids are new; return those that must be looked up once more."""
+        repeats: list[Fresh] = []
+        for place, task, repeated in fresh:
+            self._checking.discard(task.id)
+            record = found.get(b"t" + task.id) if found else None
+            if record is not None:
+                if not self._same(task, record):
+                    self._ledger.count(Code.DUPLICATE_ID)
+                    detail = "another task has this id; it is unharmed"
+                    rejections.append(Rejection(place, Code.DUPLICATE_ID, detail))
+            elif repeated:
+                # The first with this id was accepted after this read was made.
+                repeats.append((place, task, False))
+            else:
+                self._accept(now, task)
+        return repeats
+
+    def _same(self, task: Submission, record: bytes) -> bool:
+        """Tell whether a stored task is the one that is submitted again."""
+        stored = self._ledger.read_record(task.id, record)
+        if stored is None:
+            return False
+        self._ledger.count("resubmitted")
+        return stored.handler.name == task.handler and stored.content_crc == _content_crc(
+            stored.handler, task.payload
+        )
+
+    def _accept(self, now: Now, submitted: Submission) -> None:
+        ledger = self._ledger
+        task_id, name, payload, content_type, options = submitted
+        handler = ledger.handlers[name]
+        size = len(payload)
+        inline = size <= INLINE_BYTES_MAX
+        task = Task(task_id, handler, Priority.NORMAL, payload if inline else None, size)
+        if not inline:
+            ledger.effects.writes[layout.payload_key(task_id)] = payload
+        task.content_crc = _content_crc(handler, payload)
+        task.content_type = content_type
+        task.submitted_ms = task.due_ms = now.wall_ms
+        if options:
+            self._apply_options(task, options)
+        if task.due_ms > now.wall_ms:
+            task.state = State.SCHEDULED
+            ledger.schedule(task)
+        else:
+            ledger.make_ready(task)
+        ledger.save(task)
+        handler.submitted += 1
+
+    def _apply_options(self, task: Task, options: dict[str, Any]) -> None:
+        own = dict(options)
+        task.priority = own.pop("priority", Priority.NORMAL)
+        task.collection = own.pop("collection", None)
+        task.due_ms = max(task.due_ms + own.pop("delay_ms", 0), own.pop("at_ms", 0))
+        expires_ms = own.pop("expires_ms", 0)
+        if expires_ms:
+            task.expires_ms = task.due_ms + expires_ms
+            self._ledger.timers.add(task.expires_ms, layout.TIMER_EXPIRE, task.id)
+        task.options = own or None
+
+
+def _content_crc(handler: Handler, payload: bytes) -> int:
+    return crc32(payload, handler.name_crc)
+
+
+def _due_in_range(now: Now, options: dict[str, Any]) -> bool:
+    at_ms = options.get("at_ms")
+    return at_ms is None or (now.wall_ms - CLOCK_SKEW_MS_MAX <= at_ms <= now.wall_ms + DELAY_MS_MAX)

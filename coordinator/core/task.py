@@ -1,0 +1,184 @@
+"""The task, its states, and the one table of changes between them.
+
+                                   +--------------------- DEFER, RETRY ------------+
+                                   v                                               |
+    (submit) --> SCHEDULED --DUE--> READY --GRANT--> LEASED --SUCCESS--> SUCCEEDED |
+                     |               |  ^              | |                         |
+                     |               |  +-- RETURN ----+ +--FATAL--> DEAD          |
+                     +--EXPIRE-------+--> EXPIRED      +-------------------------- +
+
+RUNNING is LEASED as the observer sees it once the sidecar has reported that the attempt began.
+An outcome that arrives after its lease has ended is taken while the task waits, which is why
+SUCCESS and FATAL lead from SCHEDULED and READY as well.
+"""
+
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+from protocol.messages import AttemptRecord, Result, State
+
+if TYPE_CHECKING:
+    from coordinator.core.handler import Handler
+    from coordinator.core.sessions import Session
+
+
+class Change(IntEnum):
+    """What may happen to a task."""
+
+    DUE = 0
+    GRANT = 1
+    SUCCESS = 2
+    FATAL = 3
+    """Failed for good: by the handler's word, or because its attempts are used up."""
+    LATER = 4
+    """Try again at a due time."""
+    RETURN = 5
+    """The lease ended; ready again at once."""
+    EXPIRE = 6
+
+
+class ImpossibleChange(AssertionError):
+    """Raised when the core tries a change that the table does not know: a bug of ours."""
+
+    def __init__(self, state: State, change: Change) -> None:
+        super().__init__(f"a task that is {state.name} cannot take {change.name}")
+
+
+CHANGES: dict[State, dict[Change, State]] = {
+    State.SCHEDULED: {
+        Change.DUE: State.READY,
+        Change.SUCCESS: State.SUCCEEDED,
+        Change.FATAL: State.DEAD,
+        Change.EXPIRE: State.EXPIRED,
+    },
+    State.READY: {
+        Change.GRANT: State.LEASED,
+        Change.SUCCESS: State.SUCCEEDED,
+        Change.FATAL: State.DEAD,
+        Change.EXPIRE: State.EXPIRED,
+    },
+    State.LEASED: {
+        Change.SUCCESS: State.SUCCEEDED,
+        Change.FATAL: State.DEAD,
+        Change.LATER: State.SCHEDULED,
+        Change.RETURN: State.READY,
+        Change.EXPIRE: State.EXPIRED,
+    },
+    State.SUCCEEDED: {},
+    State.DEAD: {},
+    State.EXPIRED: {},
+}
+# The same table by position: this is on the path of every task.
+_TABLE: tuple[tuple[State | None, ...], ...] = tuple(
+    tuple(CHANGES.get(state, {}).get(change) for change in Change) for state in State
+)
+
+
+class Row:
+    """An index row of the store and how many of its tasks still need it."""
+
+    __slots__ = ("key", "left")
+
+    def __init__(self, key: bytes, left: int) -> None:
+        self.key = key
+        self.left = left
+
+
+class Task:
+    """One task in memory. Everything down to ``history`` is what its record holds.
+
+    Times are wall-clock milliseconds; 0 means "not set".
+    """
+
+    __slots__ = (
+        "attempts",
+        "collection",
+        "content_crc",
+        "content_type",
+        "crashes",
+        "deferrals",
+        "deliveries",
+        "due_ms",
+        "error",
+        "expires_ms",
+        "finished_ms",
+        "granted_ms",
+        "handler",
+        "history",
+        "id",
+        "options",
+        "payload",
+        "payload_bytes",
+        "priority",
+        "result",
+        "row",
+        "running_since_ms",
+        "session",
+        "state",
+        "submitted_ms",
+        "token",
+    )
+
+    def __init__(
+        self,
+        task_id: bytes,
+        handler: "Handler",
+        priority: int,
+        payload: bytes | None,
+        payload_bytes: int,
+    ) -> None:
+        self.id = task_id
+        self.handler = handler
+        self.priority = priority
+        self.payload = payload
+        """None when it is stored apart, or no longer needed."""
+        self.payload_bytes = payload_bytes
+        self.state = State.READY
+        self.content_type: str | None = None
+        self.collection: str | None = None
+        self.options: dict[str, int] | None = None
+        """What the submitter set in place of the handler's policy."""
+        self.content_crc = 0
+        """Of handler and payload: tells a repeated submission from another with the same id."""
+        self.submitted_ms = 0
+        self.due_ms = 0
+        self.expires_ms = 0
+        self.finished_ms = 0
+        self.token = 0
+        """Fencing token of the latest lease; only grows."""
+        self.attempts = 0
+        self.deliveries = 0
+        self.crashes = 0
+        self.deferrals = 0
+        self.result: Result | None = None
+        self.error = ""
+        self.history: list[AttemptRecord] = []
+        # Not in the record.
+        self.row: Row | None = None
+        """The index row that stands for the task: of ready tasks, or of the grant."""
+        self.session: Session | None = None
+        self.granted_ms = 0
+        self.running_since_ms = 0
+
+    def change(self, change: Change) -> None:
+        """Move to the state that the table names.
+
+        Raises:
+            ImpossibleChange: The table has no entry.
+        """
+        state = _TABLE[self.state][change]
+        if state is None:
+            raise ImpossibleChange(self.state, change)
+        self.state = state
+
+    @property
+    def payload_apart(self) -> bool:
+        """Whether the payload has a key of its own in the store."""
+        return self.payload is None and self.payload_bytes > 0
+
+    def option(self, name: str, default: int) -> int:
+        """Return what the submitter set, or the policy's value."""
+        if self.options is None:
+            return default
+        value: Any = self.options.get(name, default)
+        return int(value)

@@ -1,0 +1,339 @@
+"""The shell around the core: gather events, commit, read, send, sleep until something is due.
+
+One commit is in flight. What arrives meanwhile is applied to memory and goes into the next one, so
+that batches grow with the load by themselves. The order in ``_carry_out`` is where durability is
+made: nothing is sent before the commit that holds what it is based on.
+"""
+
+import asyncio
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import uvloop
+
+from coordinator import log
+from coordinator.core.config import Config
+from coordinator.core.effects import Effects, GetMany, Now, Outgoing, Read
+from coordinator.core.layout import payload_key
+from coordinator.core.shard import Answered, Broke, Received, Sent, Shard, StoreLevel, Tick
+from coordinator.errors import CoordinatorError
+from coordinator.settings import Settings
+from coordinator.store.base import Ownership, Store, StoreStats
+from coordinator.store.lmdb_store import LmdbStore
+from coordinator.transport import Transport
+from protocol import codec, frames
+from protocol.errors import LimitExceeded, ProtocolError
+from protocol.messages import Grant, Group
+from protocol.units import format_size
+
+SLEEP_MS_MAX = 60_000
+"""Longest sleep of the timer: a wall clock that was set is noticed after this at the latest."""
+MEASURE_SECONDS = 1.0
+"""How often the store's size is looked at while it changes."""
+DESCRIPTORS_SPARE = 64
+ALARMS = frozenset({"record_corrupt", "count_corrected", "session_expired", "hello_refused"})
+
+
+class Coordinator:
+    """A running coordinator.
+
+    Args:
+        settings: What it runs with.
+        store: Where tasks are kept; opened and closed here.
+    """
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings = settings
+        self._store = store
+        self._log = log.logger("coordinator")
+        self._transport = Transport(self._receive, self._wake)
+        self._shard: Shard | None = None
+        self._stirred = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._measured_at = 0.0
+        self._refusal = ""
+        self._broken = 0
+        self._stopping = False
+
+    @property
+    def shard(self) -> Shard:
+        """The core."""
+        assert self._shard is not None, "the store has not been opened"
+        return self._shard
+
+    # Life
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until ``stop`` is set, then finish the commit in flight.
+
+        Raises:
+            StoreError: The store cannot be used, or can be trusted no more: start again.
+            OSError: The address cannot be bound.
+        """
+        ownership = await self._open()
+        try:
+            await self._recover(ownership)
+            address = self._transport.start(self._settings.bind)
+            self._announce(address)
+            await self._serve(stop)
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._transport.stop()
+            await self._store.close()
+            self._log.info("stopped", counts=self.shard.counts if self._shard else {})
+
+    async def _open(self) -> Ownership:
+        ownership = await self._store.open()
+        for warning in ownership.warnings:
+            self._log.warning("store_warning", detail=warning)
+        self._log.info(
+            "store_opened",
+            data_dir=str(self._settings.data_dir),
+            store=ownership.uuid.hex(),
+            epoch=ownership.epoch,
+            created=ownership.created,
+            clean=ownership.clean,
+        )
+        return ownership
+
+    async def _recover(self, ownership: Ownership) -> None:
+        settings = self._settings
+        self._shard = Shard(
+            Config(
+                store=ownership.uuid,
+                epoch=ownership.epoch,
+                session_timeout_ms=settings.session_timeout_ms,
+                retention_succeeded_ms=settings.retention_succeeded_ms,
+                retention_dead_ms=settings.retention_dead_ms,
+                retention_other_ms=settings.retention_other_ms,
+            )
+        )
+        await self._measure()
+        began = time.monotonic()
+        while not self._shard.recovered:
+            await self._carry_out(self._shard.flush(now()))
+        self._log.info("recovery_finished", seconds=round(time.monotonic() - began, 3))
+
+    def _announce(self, address: str) -> None:
+        self._log.info("serving", address=address, pid=os.getpid())
+        ready_file = self._settings.ready_file
+        if ready_file is not None:
+            partial = ready_file.with_name(ready_file.name + ".partial")
+            partial.write_text(address + "\n", encoding="utf-8")
+            partial.replace(ready_file)
+
+    async def _serve(self, stop: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        failed: asyncio.Future[None] = loop.create_future()
+        loop.set_exception_handler(lambda _, context: _fail(failed, context))
+        committing = loop.create_task(self._commit_for_ever())
+        stopped = loop.create_task(stop.wait())
+        self._wake()
+        waits: set[asyncio.Future[Any]] = {committing, stopped, failed}
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        if failed.done():
+            committing.cancel()
+            failed.result()
+        stopped.cancel()
+        self._stopping = True
+        self._wake()
+        await committing
+
+    # In
+
+    def _receive(self, parts: list[bytes]) -> None:
+        peer = parts[0]
+        try:
+            _, data = frames.from_dealer(parts)
+            message = codec.decode(data)
+        except ProtocolError as error:
+            self._broken += 1
+            if self._broken & (self._broken - 1) == 0:  # 1, 2, 4, 8, ...: a flood fills no disk.
+                self._log.warning(
+                    "message_refused", code=error.code, detail=error.detail, times=self._broken
+                )
+            answer = self.shard.step(now(), Broke(peer, error.code, error.detail))
+        else:
+            answer = self.shard.step(now(), Received(peer, message))
+        if answer is not None:
+            self._send(answer)
+
+    def _wake(self) -> None:
+        self._stirred.set()
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.shard.step(now(), Tick())
+        self._transport.look()
+        self._wake()
+
+    # Out
+
+    async def _commit_for_ever(self) -> None:
+        while True:
+            await self._stirred.wait()
+            self._stirred.clear()
+            effects = self.shard.flush(now())
+            if effects:
+                await self._carry_out(effects)
+                self._wake()
+            elif self._stopping:
+                return
+            else:
+                self._sleep_until_due()
+
+    async def _carry_out(self, effects: Effects) -> None:
+        """Commit, read, send, in this order."""
+        self._note(effects)
+        grants = [outgoing for outgoing in effects.messages if outgoing.payloads]
+        reads: list[Read] = [ask.read for ask in effects.reads]
+        reads += [GetMany([payload_key(i) for i in outgoing.payloads]) for outgoing in grants]
+        results: Sequence[Any] = ()
+        if effects.writes or reads:
+            results = await self._store.apply(effects.writes, reads)
+        payloads: dict[bytes, bytes] = {}
+        for found in results[len(effects.reads) :]:
+            payloads.update(found)
+        for outgoing in effects.messages:
+            self._send(_with_payloads(outgoing, payloads) if outgoing.payloads else outgoing)
+        if effects.messages:
+            self.shard.step(now(), Sent(effects))
+            self._transport.look()
+        for ask, result in zip(effects.reads, results, strict=False):
+            self.shard.step(now(), Answered(ask.number, result))
+        if effects.writes and time.monotonic() - self._measured_at > MEASURE_SECONDS:
+            await self._measure()
+
+    def _send(self, outgoing: Outgoing) -> None:
+        try:
+            _, data = frames.to_dealer(outgoing.peer, outgoing.message)
+        except LimitExceeded as error:
+            self._log.error("message_too_large", detail=error.detail)
+            return
+        self._transport.send(outgoing.peer, data)
+
+    def _note(self, effects: Effects) -> None:
+        for event, fields in effects.notes:
+            if event in ALARMS:
+                self._log.warning(event, **fields)
+            else:
+                self._log.info(event, **fields)
+
+    def _sleep_until_due(self) -> None:
+        """Set the one timer there is."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due_ms = self.shard.next_due_ms(now())
+        if due_ms is not None:
+            seconds = min(due_ms, SLEEP_MS_MAX) / 1000
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._tick)
+
+    # Bounds
+
+    async def _measure(self) -> None:
+        """Look how full the store is, and refuse submissions before it is too full to finish."""
+        self._measured_at = time.monotonic()
+        refusal = self._refusal_at(await self._store.stats())
+        if refusal != self._refusal:
+            self._refusal = refusal
+            if refusal:
+                self._log.error("store_full", detail=refusal)
+            else:
+                self._log.info("store_has_room_again")
+        self.shard.step(now(), StoreLevel(refusal))
+
+    def _refusal_at(self, stats: StoreStats) -> str:
+        settings = self._settings
+        if stats.used_bytes > settings.store_bytes_max:
+            return (
+                f"the store holds {format_size(stats.used_bytes)} of "
+                f"{format_size(settings.store_bytes_max)} allowed; raise store_bytes_max and "
+                "store_map_size, shorten the retention, or let tasks finish"
+            )
+        if stats.disk_total_bytes and stats.disk_free_bytes < settings.disk_free_bytes_min:
+            return (
+                f"the store's disk has {format_size(stats.disk_free_bytes)} free, less than "
+                f"disk_free_min {format_size(settings.disk_free_bytes_min)}; free some space"
+            )
+        return ""
+
+
+def now() -> Now:
+    """Read both clocks."""
+    return Now(time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000, time.time_ns() // 1_000_000)
+
+
+def _with_payloads(outgoing: Outgoing, payloads: dict[bytes, bytes]) -> Outgoing:
+    """Put payloads that are stored apart into a grant.
+
+    A task whose payload is gone from the store stays out of the grant: its lease is found to be
+    missing when the sidecar next resumes, and nothing runs without what was submitted.
+    """
+    message = outgoing.message
+    assert isinstance(message, Grant)
+    missing = set(outgoing.payloads)
+    groups = []
+    for handler, tasks in message.groups:
+        filled = []
+        for task in tasks:
+            if task.id in missing:
+                payload = payloads.get(payload_key(task.id))
+                if payload is None:
+                    log.logger("coordinator").error("payload_missing", task_id=task.id.hex())
+                    continue
+                filled.append(task._replace(payload=payload))
+            else:
+                filled.append(task)
+        groups.append(Group(handler, filled))
+    return Outgoing(outgoing.peer, Grant(message.session, message.number, groups))
+
+
+def serve(settings: Settings) -> int:
+    """Run a coordinator until SIGTERM or SIGINT, and return the exit code.
+
+    Raises:
+        CoordinatorError: It cannot start, or must not go on; the text says what to do.
+    """
+    log.set_up(settings.log_format, settings.log_level)
+    _raise_descriptor_limit()
+    store = LmdbStore(
+        settings.data_dir,
+        map_bytes=settings.store_map_bytes,
+        allow_filesystem=settings.allow_filesystem,
+    )
+    run = uvloop.run if settings.event_loop == "uvloop" else asyncio.run
+    try:
+        run(_until_signal(Coordinator(settings, store)))
+    except OSError as error:
+        raise CoordinatorError(str(error.strerror or error)) from None
+    return 0
+
+
+def _fail(failed: "asyncio.Future[None]", context: dict[str, Any]) -> None:
+    """Let an error in a callback end the process: a core that has failed once is not trusted."""
+    if not failed.done():
+        failed.set_exception(context.get("exception") or RuntimeError(context["message"]))
+
+
+async def _until_signal(coordinator: Coordinator) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await coordinator.run(stop)
+
+
+def _raise_descriptor_limit() -> None:
+    """Each sidecar takes a descriptor: use what the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if 0 <= hard < DESCRIPTORS_SPARE * 4:
+        sys.stderr.write(f"pillion-coordinator: only {hard} descriptors are allowed (ulimit -n)\n")
