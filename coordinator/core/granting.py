@@ -15,7 +15,7 @@ from coordinator.core.task import Change, Row, Task
 from protocol.limits import BATCH_BYTES_MAX, HELD_LEASES_MAX
 from protocol.messages import Grant, GrantedTask, Group, Limit, Priority, Running, State
 
-LOAD_ROWS = 8
+LOAD_ROWS = 16
 """Rows of ready tasks read at once: at most this many times ``layout.ROW_ENTRIES_MAX`` tasks."""
 TASK_OVERHEAD_BYTES = 128
 """What a granted task takes in a message beside its payload, rather too much than too little."""

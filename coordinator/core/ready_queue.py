@@ -13,9 +13,9 @@ from coordinator.core.layout import ROW_ENTRIES_MAX
 from coordinator.core.task import Task
 from protocol.messages import State
 
-WINDOW_MAX = 2048
-"""Tasks of one queue kept in memory; some milliseconds of work at full pace."""
-WINDOW_LOW = 512
+WINDOW_MAX = 8192
+"""Tasks of one queue kept in memory: a tenth of a second of work at full pace, some 10 MB."""
+WINDOW_LOW = 2048
 """Below this many the next rows are read."""
 
 

@@ -24,6 +24,7 @@ FORMAT = 1
 _FORMAT_BYTE = bytes([FORMAT])
 _HEADER = 5
 _STATES = tuple(State)
+_pack = codec.new_packer()
 
 
 class RecordCorrupt(Exception):
@@ -32,7 +33,7 @@ class RecordCorrupt(Exception):
 
 def encode(task: Task) -> bytes:
     """Return the record of a task."""
-    body = codec.pack(
+    body = _pack(
         (
             int(task.state),
             task.handler.number,
