@@ -15,7 +15,7 @@ from protocol.messages import Priority, Rejection, Submission
 OPTIONS: dict[str, tuple[int, int] | str] = {
     "delay_ms": (0, limits.DELAY_MS_MAX),
     "at_ms": (0, fields.INT_MAX),
-    "priority": (min(Priority), max(Priority)),
+    "priority": (int(min(Priority)), int(max(Priority))),
     "collection": "name",
     "expires_ms": (1, limits.DELAY_MS_MAX),
     "attempts_max": (1, limits.ATTEMPTS_MAX),
