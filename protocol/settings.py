@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from protocol import units
 
@@ -84,11 +84,12 @@ class Setting:
             case Kind.DURATION:
                 low, high = (units.format_duration_ms(ms) for ms in (self.low, self.high))
                 return f"a duration from {low} to {high}, such as 250ms, 30s or 1h30m"
+            case _:
+                assert_never(self.kind)
 
     def format(self, value: Value) -> str:
         """Return a value as a person would write it."""
-        if value is None:
-            return ""
+        assert value is not None
         if self.kind is Kind.FLAG:
             return "true" if value else "false"
         if self.kind is Kind.DURATION and isinstance(value, int):
@@ -292,9 +293,13 @@ def describe(table: Sequence[Setting], values: Values) -> list[str]:
             continue
         bare = setting.kind in (Kind.FLAG, Kind.INTEGER)
         text = setting.format(value)
-        # A JSON string is a TOML string too.
-        lines.append(f"{setting.name} = {text if bare else json.dumps(text)}  # {origin}")
+        lines.append(f"{setting.name} = {text if bare else _quoted(text)}  # {origin}")
     return lines
+
+
+def _quoted(text: str) -> str:
+    # A JSON string is a TOML string, but for one character that TOML wants escaped.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 class Option(NamedTuple):
