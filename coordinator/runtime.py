@@ -25,6 +25,7 @@ from coordinator.errors import CoordinatorError
 from coordinator.settings import Settings
 from coordinator.store.base import Ownership, Store, StoreStats
 from coordinator.store.lmdb_store import LmdbStore
+from coordinator.store.switching import set_switch_interval
 from coordinator.transport import Transport
 from protocol import codec, frames
 from protocol.errors import LimitExceeded, ProtocolError
@@ -303,6 +304,7 @@ def serve(settings: Settings) -> int:
     """
     log.set_up(settings.log_format, settings.log_level)
     _raise_descriptor_limit()
+    set_switch_interval()
     store = LmdbStore(
         settings.data_dir,
         map_bytes=settings.store_map_bytes,
