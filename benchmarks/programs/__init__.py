@@ -1,0 +1,1 @@
+"""The processes that benchmarks start beside the coordinator and the sidecar."""
