@@ -1,0 +1,174 @@
+"""A handler as its module sees it: the plain function, which can also be submitted."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
+
+from protocol import limits
+from protocol.errors import InvalidField
+from protocol.fields import is_name
+from protocol.policy import Policy
+from sidecar.sdk.errors import InvalidHandler
+from sidecar.sdk.new_task import NewTask, Options
+from sidecar.sdk.parameters import Parameters
+from sidecar.sdk.runner import Runner
+from sidecar.sdk.task import BlockingTask, Task
+from sidecar.sdk.times import duration_ms
+
+if TYPE_CHECKING:
+    from sidecar.sdk.blocking import Client
+    from sidecar.sdk.client import AsyncClient
+    from sidecar.sdk.service import Service
+
+__all__ = ["Handler", "Submitter"]
+
+P = ParamSpec("P")
+C_co = TypeVar("C_co", covariant=True)
+R_co = TypeVar("R_co", covariant=True)
+
+THREADS_MAX = 1024
+"""Slots of a handler that blocks: each is a thread."""
+
+
+class Submitter(Generic[P, R_co]):
+    """Submits tasks of one handler with options; made by ``Handler.options``."""
+
+    def __init__(
+        self, service: "Service", name: str, parameters: Parameters, options: Options
+    ) -> None:
+        self._service = service
+        self._name = name
+        self._parameters = parameters
+        self._options = options
+
+    def task(self, *args: P.args, **kwargs: P.kwargs) -> NewTask:
+        """Return the task that ``submit`` would submit, for ``submit_many``.
+
+        Raises:
+            TypeError: The function could not be called with these arguments.
+        """
+        payload = self._parameters.payload(args, kwargs)
+        return NewTask(handler=self._name, payload=payload, **self._options)
+
+    async def submit(self, *args: P.args, **kwargs: P.kwargs) -> Task[R_co]:
+        """Submit a call of the handler with these arguments; return when it is durable.
+
+        Raises:
+            Rejected, Busy, Unavailable, Refused: As ``AsyncClient.submit``.
+        """
+        client: AsyncClient = self._service.client
+        return cast("Task[R_co]", await client.submit_task(self.task(*args, **kwargs)))
+
+    def submit_sync(self, *args: P.args, **kwargs: P.kwargs) -> BlockingTask[R_co]:
+        """Submit likewise from code that blocks; not on an event loop's thread."""
+        client: Client = self._service.blocking_client
+        return cast("BlockingTask[R_co]", client.submit_task(self.task(*args, **kwargs)))
+
+    def options(self, **options: Unpack[Options]) -> "Submitter[P, R_co]":
+        """Return a submitter with these options in addition; see ``NewTask``."""
+        merged = cast(Options, {**self._options, **options})
+        return Submitter(self._service, self._name, self._parameters, merged)
+
+
+class Handler(Submitter[P, R_co], Generic[P, C_co, R_co]):
+    """One declared handler; calling it calls the plain function.
+
+    Attributes:
+        name: The full name, ``email.send``.
+        policy: How its attempts are bounded and spaced.
+        slots: Concurrent attempts in one process.
+    """
+
+    def __init__(
+        self,
+        service: "Service",
+        name: str,
+        function: Callable[P, C_co],
+        policy: Policy,
+        slots: int,
+    ) -> None:
+        super().__init__(service, name, Parameters(name, function), {})
+        self.name = name
+        self.policy = policy
+        self.slots = slots
+        self.is_async = inspect.iscoroutinefunction(function)
+        if not self.is_async and slots > THREADS_MAX:
+            raise InvalidHandler(
+                name, f"concurrency is {slots}; a function that blocks takes 1 to {THREADS_MAX}"
+            )
+        self._function = function
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C_co:
+        """Call the plain function, here and now."""
+        return self._function(*args, **kwargs)
+
+    def runner(self) -> Runner:
+        """Return a new runner of this handler, for one event loop."""
+        return Runner(
+            self.name, self._function, self._parameters, slots=self.slots, is_async=self.is_async
+        )
+
+    def __repr__(self) -> str:
+        return f"<Handler {self.name}>"
+
+
+def full_name(service: str, name: str | None, function: Callable[..., Any]) -> str:
+    """Return a handler's full name.
+
+    Raises:
+        InvalidHandler: It is no name; says how to give one.
+    """
+    own = name if name is not None else getattr(function, "__name__", "")
+    full = own if own.startswith(f"{service}.") else f"{service}.{own}"
+    if not is_name(full) or full == f"{service}.":
+        raise InvalidHandler(
+            full[:80],
+            "a name is up to 64 characters of a-z, 0-9, '.', '_' and '-'; "
+            'give one with @service.handler("name")',
+        )
+    return full
+
+
+def checked_policy(handler: str, given: dict[str, tuple[str, Any]]) -> Policy:
+    """Return a policy from what the owner of a handler gave, each under the name it was given.
+
+    Args:
+        handler: Its name, for errors.
+        given: By field of ``Policy``: the argument's name and its value; fields that end in
+            ``_ms`` or hold it are durations.
+
+    Raises:
+        InvalidHandler: A value is not accepted; names the argument.
+    """
+    policy = Policy()
+    values: dict[str, Any] = {}
+    for field, (argument, value) in given.items():
+        try:
+            checked = duration_ms(argument, value) if "_ms" in field else value
+            policy.with_changes({field: checked} if field != "backoff_ms_min" else {})
+            values[field] = checked
+        except ValueError as error:
+            raise InvalidHandler(handler, str(error)) from None
+        except InvalidField as error:
+            told = error.detail.replace(f"policy field {field}", argument)
+            unit = " milliseconds" if "_ms" in field else ""
+            raise InvalidHandler(handler, told + unit) from None
+    try:
+        return policy.with_changes(values)
+    except InvalidField as error:
+        raise InvalidHandler(handler, error.detail) from None
+
+
+def checked_slots(handler: str, slots: int) -> int:
+    """Return the concurrency in this process.
+
+    Raises:
+        InvalidHandler: It is out of range.
+    """
+    if type(slots) is not int or not 1 <= slots <= limits.CONCURRENCY_MAX:
+        raise InvalidHandler(
+            handler, f"concurrency is {slots!r}; expected 1 to {limits.CONCURRENCY_MAX}"
+        )
+    return slots

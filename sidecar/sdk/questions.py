@@ -1,0 +1,103 @@
+"""Questions about tasks on their way: asked, asked again after a reconnect, answered.
+
+No I/O and no clock here. A wait longer than the protocol allows is asked in pieces.
+"""
+
+from collections.abc import Callable
+
+from protocol import limits
+from protocol.messages import Question, Reply
+from sidecar.sdk.errors import PillionError
+
+FOREVER = float("inf")
+
+
+class Asked:
+    """One question that has no answer yet.
+
+    ``until`` is the instant until which the task's end is waited for; None asks at once.
+    """
+
+    __slots__ = ("answered", "id", "until")
+
+    def __init__(
+        self,
+        task_id: bytes,
+        until: float | None,
+        answered: Callable[[Reply | PillionError], None],
+    ) -> None:
+        self.id = task_id
+        self.until = until
+        self.answered = answered
+
+
+class Questions:
+    """All questions of one client."""
+
+    def __init__(self) -> None:
+        self._request = 0
+        self._asked: dict[int, Asked] = {}
+        self._unsent: list[int] = []
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything has no answer."""
+        return bool(self._asked)
+
+    @property
+    def unsent(self) -> bool:
+        """Whether ``take`` would return anything."""
+        return bool(self._unsent)
+
+    def add(self, asked: Asked) -> int:
+        """Take a question; return its number, with which it can be forgotten."""
+        self._request += 1
+        self._asked[self._request] = asked
+        self._unsent.append(self._request)
+        return self._request
+
+    def forget(self, request: int) -> None:
+        """The asker has gone."""
+        self._asked.pop(request, None)
+
+    def take(self, now: float) -> list[list[Question]]:
+        """Return the questions to ask now, in groups that fit one message."""
+        requests, self._unsent = self._unsent, []
+        questions = [
+            Question(r, self._asked[r].id, _wait_ms(self._asked[r], now))
+            for r in requests
+            if r in self._asked
+        ]
+        step = limits.QUERY_IDS_MAX
+        return [questions[i : i + step] for i in range(0, len(questions), step)]
+
+    def reconnected(self) -> None:
+        """Everything is to be asked again."""
+        self._unsent = list(self._asked)
+
+    def settle(self, reply: Reply, now: float) -> None:
+        """Take an answer; ask again if the task goes on and so does the wait for it."""
+        asked = self._asked.get(reply.request)
+        if asked is None:
+            return
+        ended = reply.status is None or reply.status.state.terminal
+        if not ended and asked.until is not None and asked.until > now:
+            self._unsent.append(reply.request)
+            return
+        del self._asked[reply.request]
+        asked.answered(reply)
+
+    def fail(self, error: PillionError) -> None:
+        """Fail everything: nobody will answer."""
+        asked, self._asked = self._asked, {}
+        self._unsent = []
+        for entry in asked.values():
+            entry.answered(error)
+
+
+def _wait_ms(asked: Asked, now: float) -> int:
+    if asked.until is None:
+        return 0
+    if asked.until == FOREVER:
+        return limits.WAIT_MS_MAX
+    return max(0, min(limits.WAIT_MS_MAX, int((asked.until - now) * 1000) + 1))
