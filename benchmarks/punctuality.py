@@ -1,4 +1,4 @@
-"""How late delayed tasks begin: due times spread over some seconds, most of them milliseconds apart."""
+"""How late delayed tasks begin: due times spread over some seconds, milliseconds apart."""
 
 from typing import Any
 

@@ -9,7 +9,7 @@ import time
 
 import uvloop
 
-from sidecar import AsyncClient, NewTask, TaskHandle
+from sidecar import AsyncClient, NewTask, Task
 
 TASKS, SECONDS = int(sys.argv[1]), int(sys.argv[2])
 HEAD_START_MS = 3_000
@@ -26,7 +26,7 @@ async def main() -> None:
         tasks.append(NewTask("bench.noop", payload, at=due_ms / 1000))
     verdicts = await client.submit_many(tasks)
     for verdict in verdicts:
-        if not isinstance(verdict, TaskHandle):
+        if not isinstance(verdict, Task):
             raise verdict
         await verdict.wait(timeout=SECONDS + 30)
     await client.close()

@@ -6,7 +6,7 @@ import sys
 
 import uvloop
 
-from sidecar import AsyncClient, NewTask, TaskHandle
+from sidecar import AsyncClient, NewTask, Task
 
 TASKS = int(sys.argv[1])
 BATCH = 1000
@@ -22,7 +22,7 @@ async def main() -> None:
         async def submit() -> None:
             for _ in left:
                 for verdict in await client.submit_many(tasks):
-                    if not isinstance(verdict, TaskHandle):
+                    if not isinstance(verdict, Task):
                         raise verdict
 
         await asyncio.gather(*[submit() for _ in range(OPEN_CALLS)])

@@ -12,7 +12,7 @@ import time
 
 import uvloop
 
-from sidecar import AsyncClient, NewTask, TaskHandle
+from sidecar import AsyncClient, NewTask, Task
 
 TASKS, BATCH, PAYLOAD_BYTES = (int(argument) for argument in sys.argv[1:4])
 HANDLER = "bench.noop"
@@ -45,15 +45,15 @@ async def main() -> None:
     await client.close()
 
 
-async def _batched(client: AsyncClient, payload: bytes) -> list[TaskHandle]:
+async def _batched(client: AsyncClient, payload: bytes) -> list[Task]:
     tasks = [NewTask("bench.noop", payload)] * BATCH
     left = iter(range(-(-TASKS // BATCH)))
-    handles: list[TaskHandle] = []
+    handles: list[Task] = []
 
     async def submit() -> None:
         for _ in left:
             for verdict in await client.submit_many(tasks):
-                if not isinstance(verdict, TaskHandle):
+                if not isinstance(verdict, Task):
                     raise verdict
                 handles.append(verdict)
 
@@ -61,9 +61,9 @@ async def _batched(client: AsyncClient, payload: bytes) -> list[TaskHandle]:
     return handles
 
 
-async def _singly(client: AsyncClient, payload: bytes) -> list[TaskHandle]:
+async def _singly(client: AsyncClient, payload: bytes) -> list[Task]:
     left = iter(range(TASKS))
-    handles: list[TaskHandle] = []
+    handles: list[Task] = []
 
     async def submit() -> None:
         for _ in left:
