@@ -40,3 +40,19 @@ def test_socket_paths_are_short_enough_for_a_socket() -> None:
         sidecar = system.sidecar("email", "tcp://127.0.0.1:1", start=False)
         assert len(os.fsencode(sidecar.socket_path)) < 100
         assert not sidecar.accepts()
+
+
+def test_coordinator_keeps_its_port_and_its_store_over_a_restart(system: System) -> None:
+    coordinator = system.coordinator()
+    address, process = coordinator.address, coordinator.pid
+    assert address.startswith("tcp://127.0.0.1:")
+    coordinator.restart()
+    assert coordinator.address == address
+    assert coordinator.pid != process
+    assert coordinator.terminate() == 0
+
+
+def test_coordinator_that_cannot_start_fails_with_its_output(system: System) -> None:
+    with pytest.raises(ProcessFailed, match=r"(?s)before it is ready.*--no-such-option"):
+        system.coordinator("--no-such-option")
+    system.processes.clear()
