@@ -6,6 +6,7 @@ not stop the event loop. What does not fit into the queue is dropped, counted, a
 """
 
 import atexit
+import json
 import logging
 import queue
 import sys
@@ -71,8 +72,15 @@ class LineWriter:
 
     debug = info = warning = error = critical = exception = log = msg
 
+    @property
+    def is_running(self) -> bool:
+        """Whether lines are still written."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """Write what waits, for a short time at most; may come twice."""
+        if not self.is_running:
+            return
         try:
             self._lines.put(None, timeout=_STOP_SECONDS)
         except queue.Full:
@@ -83,7 +91,8 @@ class LineWriter:
         while (line := self._lines.get()) is not None:
             dropped, self._dropped = self._dropped, 0
             if dropped:
-                line += f"\n({dropped} log lines were dropped before this one: the reader is slow)"
+                facts = {"event": "log_lines_dropped", "count": dropped, "level": "warning"}
+                line += "\n" + json.dumps(facts)
             try:
                 self._stream.write(line + "\n")
                 if self._lines.empty():
