@@ -62,6 +62,7 @@ class Coordinator(Process):
         return [
             *("-m", "coordinator", "serve", "--bind", address),
             *("--data-dir", str(self.data_folder), "--ready-file", str(self.ready_file)),
+            "--allow-filesystem",  # A container's own layer is good enough for a test.
             *self._options,
         ]
 
