@@ -4,7 +4,7 @@ Knows no rule of the protocol beyond its frames; what the messages mean is told 
 """
 
 import asyncio
-from typing import Protocol
+from typing import Protocol, cast
 
 from protocol.errors import ProtocolError
 from protocol.local import Reader
@@ -41,9 +41,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=0)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance.
+        self._transport.set_write_buffer_limits(high=0)
         self.writable = True
 
     def data_received(self, data: bytes) -> None:
