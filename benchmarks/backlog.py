@@ -1,4 +1,4 @@
-"""Memory of a coordinator with very many waiting tasks, and how long it takes to start with them."""
+"""Memory of a coordinator with very many waiting tasks, and its start with them."""
 
 import time
 from typing import Any

@@ -1,4 +1,4 @@
-"""The pure core alone, and the core with its store: what the sockets and the codec come on top of."""
+"""The pure core alone, and with its store: what sockets and codec come on top of."""
 
 import asyncio
 import tempfile

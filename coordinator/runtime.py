@@ -16,7 +16,6 @@ from typing import Any
 
 import uvloop
 
-from coordinator import log
 from coordinator.core.config import Config
 from coordinator.core.effects import Effects, GetMany, Now, Outgoing, Read
 from coordinator.core.layout import payload_key
@@ -27,7 +26,7 @@ from coordinator.store.base import Ownership, Store, StoreStats
 from coordinator.store.lmdb_store import LmdbStore
 from coordinator.store.switching import set_switch_interval
 from coordinator.transport import Transport
-from protocol import codec, frames
+from protocol import codec, frames, log
 from protocol.errors import LimitExceeded, ProtocolError
 from protocol.messages import Grant, Group
 from protocol.units import format_size

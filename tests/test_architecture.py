@@ -22,7 +22,11 @@ IMPURE = {
 }
 """What a pure core may not import: I/O, clocks, randomness, threads."""
 
-PROTOCOL_MAY_ALSO_IMPORT = {"protocol.ids": {"os", "time"}, "protocol.codec": {"msgpack"}}
+PROTOCOL_MAY_ALSO_IMPORT = {
+    "protocol.ids": {"os", "time"},
+    "protocol.codec": {"msgpack"},
+    "protocol.log": {"logging", "structlog", "threading"},  # The one shell both processes share.
+}
 
 RANKS = {
     "coordinator": {
@@ -46,6 +50,7 @@ RANKS = {
         "gateway": 2,
         "sdk": 2,
         "runtime": 4,
+        "commands": 4,
         "cli": 5,
         "__main__": 6,
         "__init__": 7,

@@ -23,7 +23,7 @@ async def main() -> None:
     for i in range(TASKS):
         due_ms = start_ms + i * SECONDS * 1000 // TASKS
         payload = (due_ms * 1_000_000).to_bytes(8, "big")
-        tasks.append(NewTask("bench.noop", payload, at=due_ms / 1000))
+        tasks.append(NewTask(handler="bench.noop", payload=payload, at=due_ms / 1000))
     verdicts = await client.submit_many(tasks)
     for verdict in verdicts:
         if not isinstance(verdict, Task):

@@ -15,7 +15,7 @@ OPEN_CALLS = 4
 
 async def main() -> None:
     """Submit in batches, a few at once."""
-    tasks = [NewTask("bench.noop", os.urandom(100))] * BATCH
+    tasks = [NewTask(handler="bench.noop", payload=os.urandom(100))] * BATCH
     left = iter(range(-(-TASKS // BATCH)))
     async with AsyncClient() as client:
 

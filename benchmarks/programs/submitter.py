@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from typing import Any
 
 import uvloop
 
@@ -45,10 +46,10 @@ async def main() -> None:
     await client.close()
 
 
-async def _batched(client: AsyncClient, payload: bytes) -> list[Task]:
-    tasks = [NewTask("bench.noop", payload)] * BATCH
+async def _batched(client: AsyncClient, payload: bytes) -> list[Task[Any]]:
+    tasks = [NewTask(handler="bench.noop", payload=payload)] * BATCH
     left = iter(range(-(-TASKS // BATCH)))
-    handles: list[Task] = []
+    handles: list[Task[Any]] = []
 
     async def submit() -> None:
         for _ in left:
@@ -61,9 +62,9 @@ async def _batched(client: AsyncClient, payload: bytes) -> list[Task]:
     return handles
 
 
-async def _singly(client: AsyncClient, payload: bytes) -> list[Task]:
+async def _singly(client: AsyncClient, payload: bytes) -> list[Task[Any]]:
     left = iter(range(TASKS))
-    handles: list[Task] = []
+    handles: list[Task[Any]] = []
 
     async def submit() -> None:
         handles.extend([await client.submit(HANDLER, payload) for _ in left])

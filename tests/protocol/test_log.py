@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from coordinator import log
+from protocol import log
 
 
 class Terminal(io.StringIO):

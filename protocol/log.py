@@ -1,6 +1,7 @@
 """Structured log lines: for people on a terminal, as JSON everywhere else; never a payload.
 
-The only importer of structlog here. One event is one line with a stable name in the past tense
+The only importer of structlog, and the one thing in this package that does I/O: both processes
+write the same lines. One event is one line with a stable name in the past tense
 (``session_opened``). Lines go to stderr from a thread of their own: a reader that has stopped must
 not stop the event loop. What does not fit into the queue is dropped, counted, and named later.
 """
@@ -25,7 +26,7 @@ _STOP_SECONDS = 2.0
 
 
 def logger(name: str) -> Logger:
-    """Return the logger of one part of the coordinator, such as ``store``."""
+    """Return the logger of one part of a process, such as ``store``."""
     log: Logger = structlog.get_logger(part=name)
     return log
 

@@ -1,0 +1,198 @@
+"""What ``submit``, ``status`` and ``wait`` do: ask the sidecar through the SDK, and print.
+
+Data goes to stdout, talk to stderr. A long wait says what it waits for.
+"""
+
+import base64
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from protocol.messages import Priority
+from protocol.units import InvalidUnit, format_duration_ms, parse_duration_ms
+from sidecar.sdk.blocking import Client
+from sidecar.sdk.errors import (
+    Busy,
+    PillionError,
+    Refused,
+    Rejected,
+    TaskFailed,
+    TaskNotFound,
+    Unavailable,
+)
+from sidecar.sdk.status import TaskStatus
+
+OK, NEGATIVE, USAGE, NOT_FOUND, UNREACHABLE, BUSY, TIMED_OUT = 0, 1, 2, 3, 5, 75, 124
+ANSWER_TIMEOUT = "10s"
+"""How long a command waits for an answer that should come at once."""
+JSON_TYPE = "application/json"
+_EXITS: tuple[tuple[type[Exception], int], ...] = (
+    (Rejected, USAGE),
+    (ValueError, USAGE),
+    (Busy, BUSY),
+    (Unavailable, UNREACHABLE),
+    (Refused, UNREACHABLE),
+    (TaskNotFound, NOT_FOUND),
+    (TaskFailed, NEGATIVE),
+    (TimeoutError, TIMED_OUT),
+    (PillionError, NEGATIVE),
+)
+
+
+def submit(  # noqa: PLR0913 (one for each option of the command)
+    *,
+    handler: str,
+    payload: str,
+    delay: str | None,
+    at: str | None,
+    priority: str | None,
+    collection: str | None,
+    expires: str | None,
+    attempts: int | None,
+    task_id: str | None,
+    wait: bool,
+    timeout: str | None,
+    socket: str | None,
+    output: str,
+) -> int:
+    """Submit a task; return the exit code."""
+
+    def work(client: Client) -> int:
+        task = client.submit(
+            handler,
+            _payload(payload),
+            id=task_id,
+            delay=delay,
+            at=None if at is None else _instant(at),
+            priority=priority or Priority.NORMAL.name.lower(),
+            collection=collection,
+            expires=expires,
+            attempts=attempts,
+            content_type=JSON_TYPE,
+        )
+        print(json.dumps({"id": task.id}) if output == "json" else task.id, flush=True)
+        return _wait(client, task.id, timeout, output) if wait else OK
+
+    return _run(work, socket)
+
+
+def status(task_id: str | None, socket: str | None, output: str) -> int:
+    """Show a task or the sidecar; return the exit code."""
+
+    def work(client: Client) -> int:
+        if task_id is None:
+            facts = client.inspect()
+            _print(facts, output)
+            return OK if facts.get("link") == "open" else NEGATIVE
+        found = client.status(task_id)
+        if output == "json":
+            print(json.dumps(asdict(found), default=_plain))
+        else:
+            _print(_rows(found), output)
+        return OK
+
+    return _run(work, socket)
+
+
+def wait(task_id: str, timeout: str | None, socket: str | None, output: str) -> int:
+    """Wait for a task; return the exit code."""
+    return _run(lambda client: _wait(client, task_id, timeout, output), socket)
+
+
+def _wait(client: Client, task_id: str, timeout: str | None, output: str) -> int:
+    seconds = None if timeout is None else parse_duration_ms(timeout) / 1000
+    if sys.stderr.isatty():
+        sys.stderr.write(f"waiting for {task_id} to end\n")
+    result = client.wait(task_id, timeout=seconds)
+    if output == "json":
+        print(json.dumps({"id": task_id, "state": "succeeded", "result": result}, default=_plain))
+    elif isinstance(result, bytes):
+        sys.stdout.buffer.write(result)
+    elif result is not None:
+        print(result if isinstance(result, str) else json.dumps(result))
+    return OK
+
+
+def _run(work: Callable[[Client], int], socket: str | None) -> int:
+    """Do something with a client, and turn what goes wrong into a message and an exit code."""
+    try:
+        with Client(socket, timeout=ANSWER_TIMEOUT) as client:
+            return work(client)
+    except tuple(kind for kind, _ in _EXITS) as error:
+        sys.stderr.write(f"pillion-sidecar: {error or 'the wait was over before the task'}\n")
+        return next(code for kind, code in _EXITS if isinstance(error, kind))
+    except OSError as error:
+        sys.stderr.write(f"pillion-sidecar: {error}\n")
+        return NEGATIVE
+
+
+def _payload(text: str) -> bytes:
+    if text == "-":
+        return sys.stdin.buffer.read()
+    if text.startswith("@"):
+        return Path(text[1:]).read_bytes()
+    return text.encode()
+
+
+def _instant(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidUnit(
+            f"--at {text!r}: expected a time with its offset, such as 2027-01-31T08:00+01:00"
+        ) from None
+
+
+def _rows(task: TaskStatus) -> dict[str, Any]:
+    """Return what a person wants to read of a task."""
+    now_ms = time.time_ns() // 1_000_000
+    rows: dict[str, Any] = {
+        "id": task.id,
+        "handler": task.handler,
+        "state": task.state,
+        "submitted": _moment(task.submitted_ms),
+        "due": _moment(task.due_ms),
+        "priority": task.priority,
+        "attempts": f"{task.attempts} of {task.attempts_max}",
+    }
+    if task.state == "ready":
+        waits = format_duration_ms(max(0, now_ms - task.due_ms) // 1000 * 1000)
+        served = f"{task.sidecars} serve it" if task.sidecars else "no sidecar serves its handler"
+        rows["waits"] = f"{waits}; {served}"
+    optional = {
+        "collection": task.collection,
+        "sidecar": task.sidecar,
+        "expires": task.expires_ms and _moment(task.expires_ms),
+        "finished": task.finished_ms and _moment(task.finished_ms),
+        "error": task.error,
+        "result": task.result if task.result is None else json.dumps(task.result, default=_plain),
+    }
+    rows |= {name: value for name, value in optional.items() if value}
+    for attempt in task.history:
+        reason = f": {attempt.error_type} {attempt.message}".rstrip() if attempt.error_type else ""
+        rows[f"delivery {attempt.number}"] = (
+            f"{attempt.outcome} after {attempt.run_us / 1000:.1f} ms on {attempt.sidecar}{reason}"
+        )
+    return rows
+
+
+def _moment(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def _plain(value: object) -> str:
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
+
+
+def _print(rows: dict[str, Any], output: str) -> None:
+    if output == "json":
+        print(json.dumps(rows))
+        return
+    width = max(len(name) for name in rows)
+    for name, value in rows.items():
+        print(f"{name:{width}}  {value}")

@@ -1,0 +1,1 @@
+"""``sidecar.sock``: where apps submit and services attach."""

@@ -1,0 +1,221 @@
+"""The shell around the core: gather the events of a turn, flush once, sleep until the next is due.
+
+It owns the sockets, the clock and the signals; all decisions are the core's. The clock counts while
+the machine sleeps, so that after a suspend the first thing found is that the leases are void.
+"""
+
+import asyncio
+import os
+import signal
+import time
+
+import uvloop
+
+from protocol import codec, log
+from protocol.errors import LimitExceeded, ProtocolError
+from protocol.version import SOFTWARE
+from sidecar.core.events import Drain, Event, FromCoordinator, LinkDown, LinkUp, Note
+from sidecar.core.sidecar import Sidecar
+from sidecar.core.terms import Identity, Terms
+from sidecar.errors import SidecarError
+from sidecar.gateway.gateway import Gateway
+from sidecar.settings import Settings
+from sidecar.transport import Transport
+
+SLEEP_MS_MAX = 60_000
+SAY_AGAIN_SECONDS = 10.0
+"""How often a wait for the coordinator that goes on is logged."""
+ALARMS = frozenset(
+    {"session_lost", "leases_lost", "refused", "welcome_refused", "connection_refused"}
+    | {"unexpected_message", "message_too_large", "connection_does_not_read", "attempts_stopped"}
+)
+
+
+class Process:
+    """A running sidecar."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._log = log.logger("sidecar").bind(service=settings.service, sidecar=settings.name)
+        self._core = Sidecar(
+            Identity(
+                sidecar=settings.name,
+                incarnation=os.urandom(16),
+                service=settings.service,
+                software=SOFTWARE,
+                coordinator=settings.coordinator,
+            ),
+            Terms(
+                drain_ms=settings.drain_ms,
+                cancel_grace_ms=settings.cancel_grace_ms,
+                submit_timeout_ms=settings.submit_timeout_ms,
+            ),
+        )
+        self._transport = Transport(
+            settings.coordinator,
+            receive=self._from_coordinator,
+            up=lambda: self._core.step(now_ms(), LinkUp()),
+            down=lambda: self._core.step(now_ms(), LinkDown()),
+            turned=self._turned,
+        )
+        self._gateway = Gateway(
+            settings.socket, step=self._step, turned=self._turned, alarm=self._alarm
+        )
+        self._flushing: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._done: asyncio.Future[None] | None = None
+        self._signals = 0
+        self._waiting_since = 0.0
+
+    async def run(self) -> None:
+        """Serve until the drain after SIGTERM or SIGINT is over.
+
+        Raises:
+            SocketRefused: The local socket cannot be served.
+            SidecarError: The coordinator's address is none.
+        """
+        loop = asyncio.get_running_loop()
+        self._done = loop.create_future()
+        loop.set_exception_handler(self._failed)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled)
+        await self._gateway.start()
+        try:
+            self._transport.start()
+            self._log.info("serving", socket=str(self._settings.socket), pid=os.getpid())
+            self._waiting_since = time.monotonic()
+            waiting = loop.create_task(self._say_what_is_waited_for())
+            try:
+                await self._done
+            finally:
+                waiting.cancel()
+        except OSError as error:
+            raise SidecarError(str(error.strerror or error)) from None
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            await self._gateway.stop()
+            self._transport.stop()
+            self._log.info("stopped", **self._core.facts(now_ms()))
+
+    # In
+
+    def _step(self, event: Event) -> None:
+        self._core.step(now_ms(), event)
+
+    def _from_coordinator(self, parts: list[bytes]) -> None:
+        try:
+            if len(parts) != 1:
+                raise LimitExceeded(f"a message of {len(parts)} frames; expected 1")
+            message = codec.decode(parts[0])
+        except ProtocolError as error:
+            self._alarm("unexpected_message", {"code": error.code, "detail": error.detail})
+        else:
+            self._core.step(now_ms(), FromCoordinator(message))
+
+    def _turned(self) -> None:
+        """Flush at the end of this turn of the loop, once for all that came in it."""
+        if self._flushing is None:
+            self._flushing = asyncio.get_running_loop().call_soon(self._flush)
+
+    def _signalled(self) -> None:
+        self._signals += 1
+        if self._signals == 1:
+            self._log.info("stopping", drain_ms=self._settings.drain_ms)
+            self._step(Drain())
+            self._turned()
+        else:
+            self._log.warning("stopping_at_once", detail="what is held runs out by itself")
+            self._finish()
+
+    # Out
+
+    def _flush(self) -> None:
+        self._flushing = None
+        effects = self._core.flush(now_ms())
+        for note in effects.notes:
+            self._note(note)
+        if effects.reconnect:
+            self._transport.reconnect()
+        for message in effects.to_coordinator:
+            try:
+                self._transport.send(codec.encode(message))
+            except LimitExceeded as error:
+                self._alarm("message_too_large", {"detail": error.detail})
+        if effects.to_coordinator:
+            self._transport.look()
+        if effects.to_local:
+            self._gateway.send(effects.to_local)
+        if effects.close:
+            self._gateway.close(effects.close)
+        if effects.stopped:
+            self._finish()
+        self._sleep_until_due()
+
+    def _sleep_until_due(self) -> None:
+        """Set the one timer there is."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due_ms = self._core.next_due_ms()
+        if due_ms is not None:
+            seconds = min(max(due_ms - now_ms(), 0), SLEEP_MS_MAX) / 1000
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._transport.look()
+        self._flush()
+
+    def _finish(self) -> None:
+        if self._done is not None and not self._done.done():
+            self._done.set_result(None)
+
+    def _failed(self, _: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        """End the process for an error in a callback: a core that failed once is not trusted."""
+        error = context.get("exception") or RuntimeError(str(context["message"]))
+        if self._done is not None and not self._done.done():
+            assert isinstance(error, BaseException)
+            self._done.set_exception(error)
+
+    # What is told
+
+    def _note(self, note: Note) -> None:
+        if note.name == "session_opened":
+            self._waiting_since = 0.0
+        elif note.name == "session_lost":
+            self._waiting_since = time.monotonic()
+        if note.name in ALARMS:
+            self._alarm(note.name, note.facts)
+        else:
+            self._log.info(note.name, **note.facts)
+
+    def _alarm(self, name: str, facts: dict[str, int | str]) -> None:
+        self._log.warning(name, **facts)
+
+    async def _say_what_is_waited_for(self) -> None:
+        while True:
+            await asyncio.sleep(SAY_AGAIN_SECONDS)
+            if self._waiting_since:
+                self._log.warning(
+                    "waiting_for_coordinator",
+                    coordinator=self._settings.coordinator,
+                    seconds=round(time.monotonic() - self._waiting_since),
+                )
+
+
+def now_ms() -> int:
+    """Read the clock that counts while the machine sleeps."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+def run(settings: Settings) -> int:
+    """Run a sidecar until SIGTERM or SIGINT, and return the exit code.
+
+    Raises:
+        SidecarError: It cannot start; the text says what to do.
+    """
+    log.set_up(settings.log_format, settings.log_level)
+    start = uvloop.run if settings.event_loop == "uvloop" else asyncio.run
+    start(Process(settings).run())
+    return 0

@@ -1,0 +1,153 @@
+"""The sidecar's settings: the table, and the frozen values built from it once at start."""
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol import limits
+from protocol.fields import is_name
+from protocol.settings import Kind, Setting, SettingsError, Values, resolve
+
+PREFIX = "PILLION_SIDECAR_"
+_SECOND = limits.SECOND_MS
+_ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):([0-9]{1,5})")
+
+TABLE = (
+    Setting("service", Kind.TEXT, None, "The service beside which this sidecar runs; required."),
+    Setting("coordinator", Kind.TEXT, "tcp://127.0.0.1:7711", "Address of the coordinator."),
+    Setting(
+        "socket",
+        Kind.PATH,
+        None,
+        "Socket for apps and services; by default $XDG_RUNTIME_DIR/pillion/SERVICE/sidecar.sock, "
+        "or the same under /run.",
+    ),
+    Setting("name", Kind.TEXT, None, "What operators know this sidecar by; by default HOST-PID."),
+    Setting(
+        "drain",
+        Kind.DURATION,
+        25 * _SECOND,  # Fits into the usual 30 s between SIGTERM and SIGKILL.
+        "After SIGTERM, how long running attempts may go on.",
+        high=24 * 3600 * _SECOND,
+    ),
+    Setting(
+        "cancel_grace",
+        Kind.DURATION,
+        5 * _SECOND,
+        "How long an attempt that is told to stop has before it is reported without its word.",
+        high=3600 * _SECOND,
+    ),
+    Setting(
+        "submit_timeout",
+        Kind.DURATION,
+        10 * _SECOND,
+        "How long a submission waits for the coordinator before its app is told so.",
+        low=100,
+        high=3600 * _SECOND,
+    ),
+    Setting(
+        "event_loop",
+        Kind.CHOICE,
+        "uvloop",
+        "The event loop; asyncio is slower, and there to compare.",
+        choices=("uvloop", "asyncio"),
+    ),
+    Setting(
+        "log_format",
+        Kind.CHOICE,
+        "auto",
+        "Lines for people or for machines; auto looks whether stderr is a terminal.",
+        choices=("auto", "console", "json"),
+    ),
+    Setting(
+        "log_level",
+        Kind.CHOICE,
+        "info",
+        "The least severe lines to write.",
+        choices=("debug", "info", "warning", "error"),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What one sidecar process runs with; read once, checked once."""
+
+    service: str
+    coordinator: str
+    socket: Path
+    name: str
+    drain_ms: int
+    cancel_grace_ms: int
+    submit_timeout_ms: int
+    event_loop: str
+    log_format: str
+    log_level: str
+
+
+def _default_socket(service: str) -> Path:
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or "/run"
+    return Path(runtime, "pillion", service, "sidecar.sock")
+
+
+def read(
+    *,
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+    file_text: str | None = None,
+    file_name: str = "",
+) -> Values:
+    """Return each setting's value and origin.
+
+    Raises:
+        SettingsError: A name is not known or a value is not accepted.
+    """
+    return resolve(
+        TABLE,
+        prefix=PREFIX,
+        flags=flags,
+        environ=environ,
+        file_text=file_text,
+        file_name=file_name,
+    )
+
+
+def build(values: Values) -> Settings:
+    """Return the settings that the values make together.
+
+    Raises:
+        SettingsError: A value is missing, or none of its kind.
+    """
+    service = values.text_or_none("service")
+    problems = []
+    if service is None:
+        problems.append("service is not given; name it with --service, such as --service email")
+    elif not is_name(service):
+        problems.append(f"service = {service!r}: a name is up to 64 of a-z, 0-9, '.', '_', '-'")
+    coordinator = values.text("coordinator")
+    address = _ADDRESS.fullmatch(coordinator)
+    if address is None or not 0 < int(address[2]) <= 65535:
+        problems.append(
+            f"coordinator = {coordinator!r} ({values['coordinator'].origin}): expected "
+            "tcp://HOST:PORT, such as tcp://127.0.0.1:7711"
+        )
+    name = values.text_or_none("name") or f"{socket.gethostname()}-{os.getpid()}"
+    if len(name) > limits.ERROR_TYPE_CHARS_MAX:
+        problems.append(f"name has {len(name)} characters; at most {limits.ERROR_TYPE_CHARS_MAX}")
+    if problems or service is None:
+        raise SettingsError(problems)
+    return Settings(
+        service=service,
+        coordinator=coordinator,
+        socket=Path(values.text_or_none("socket") or _default_socket(service)),
+        name=name,
+        drain_ms=values.number("drain"),
+        cancel_grace_ms=values.number("cancel_grace"),
+        submit_timeout_ms=values.number("submit_timeout"),
+        event_loop=values.text("event_loop"),
+        log_format=values.text("log_format"),
+        log_level=values.text("log_level"),
+    )
