@@ -56,3 +56,41 @@ def test_coordinator_that_cannot_start_fails_with_its_output(system: System) -> 
     with pytest.raises(ProcessFailed, match=r"(?s)before it is ready.*--no-such-option"):
         system.coordinator("--no-such-option")
     system.processes.clear()
+
+
+SERVICE = """
+import sys
+from pathlib import Path
+from sidecar import Service
+
+service = Service("email")
+
+@service.handler()
+def send(to: str) -> str:
+    Path("ran").write_text(to)
+    return to
+
+service.run()
+"""
+SUBMITTER = """
+from sidecar import Client
+
+with Client() as client:
+    client.submit("email.send", {"to": "a@b.c"})
+"""
+
+
+def test_service_runs_what_an_app_submits_and_survives_the_kill_of_its_sidecar(
+    system: System,
+) -> None:
+    coordinator = system.coordinator("--session-timeout", "1s")
+    sidecar = system.sidecar("email", coordinator)
+    service = system.service("service", sidecar, SERVICE)
+    ran = system.folder / "ran"
+    for _ in range(2):
+        app = system.service("app", sidecar, SUBMITTER, start=False).start()
+        assert app.wait() == 0, app.output()
+        service.wait_until(ran.exists, "has run the task")
+        ran.unlink()
+        sidecar.restart()
+    system.check()
