@@ -80,6 +80,9 @@ class Handler(Submitter[P, R_co], Generic[P, C_co, R_co]):
         slots: Concurrent attempts in one process.
     """
 
+    __name__: str
+    """Of the plain function."""
+
     def __init__(
         self,
         service: "Service",

@@ -22,6 +22,8 @@ __all__ = ["Service"]
 P = ParamSpec("P")
 R = TypeVar("R")
 DRAIN_DEFAULT = "30s"
+CLOSE_S_MAX = 1.0
+"""How long the last outcomes may take to be written."""
 
 
 class Service:
@@ -185,8 +187,8 @@ class Service:
             raise
         finally:
             self._stop = self._hurry = None
-            serving.close()
-            await asyncio.wait([link], timeout=1)
+            if serving.close():
+                await asyncio.wait([link], timeout=CLOSE_S_MAX)
             link.cancel()
             await asyncio.wait([link])
             if self._client is not None:

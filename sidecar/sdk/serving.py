@@ -145,14 +145,20 @@ class Serving:
         running = any(r.running or r.ghosts for r in self._runners.values())
         return running or (self._connection is not None and bool(self._outcomes))
 
-    def close(self) -> None:
-        """End threads and timers, and close the connection when everything is written."""
+    def close(self) -> bool:
+        """End threads and timers, and close the connection when everything is written.
+
+        Returns:
+            Whether there is a connection whose end is to be waited for.
+        """
         for runner in self._runners.values():
             runner.close()
         if self._timer is not None:
             self._timer.cancel()
-        if self._connection is not None:
-            self._connection.close()
+        if self._connection is None:
+            return False
+        self._connection.close()
+        return True
 
     # --- What the link tells ---------------------------------------------------------------------
 

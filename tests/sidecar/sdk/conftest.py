@@ -30,7 +30,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     names = pyfuncitem._fixtureinfo.argnames
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
-    kind = pyfuncitem.callspec.params["loop_kind"]
+    kind = str(pyfuncitem.callspec.params["loop_kind"])
     with asyncio.Runner(loop_factory=_LOOPS[kind]) as runner:
         runner.run(test(**arguments))
     return True

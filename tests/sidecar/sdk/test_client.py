@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from protocol import limits, local
+from protocol import codec, limits
 from protocol import messages as m
 from protocol.ids import from_text, is_id, to_text
 from sidecar import (
@@ -302,11 +302,11 @@ async def test_large_submits_are_split_and_answered_as_one(peer: Peer) -> None:
     async with peer, AsyncClient(peer.path) as client:
         submitting = begin(client.submit_many(news))
         connection, _ = await peer.attached()
-        sizes = []
+        sizes: list[int] = []
         while sum(sizes) < len(news):
             for batch in (await connection.expect(m.Submit)).batches:
                 assert len(batch.tasks) < limits.BATCH_BYTES_MAX + 10_000
-                tasks = local.codec.unpack(batch.tasks)
+                tasks = codec.unpack(batch.tasks)
                 sizes.append(len(tasks))
                 connection.accept(batch.request, m.Rejection(len(tasks) - 1, "busy", "last"))
         verdicts = await submitting
@@ -346,10 +346,10 @@ async def test_a_sidecar_that_does_not_read_slows_the_client_and_loses_nothing(
         for _ in range(50):
             await asyncio.sleep(0)
         small = begin(client.submit("email.send", b"last"))
-        seen = []
+        seen: list[bytes] = []
         while len(seen) < 31:
             for batch in (await connection.expect(m.Submit)).batches:
-                seen += [t[2][:4] for t in local.codec.unpack(batch.tasks)]
+                seen += [t[2][:4] for t in codec.unpack(batch.tasks)]
                 connection.accept(batch.request)
         await submitting
         await small
