@@ -93,19 +93,17 @@ class Client:
         return BlockingTask(self, task._id, task.handler)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        if _on_event_loop():
+            work.close()
+            raise RuntimeError(
+                "this would block the event loop that runs here; use AsyncClient and await"
+            )
+        future = asyncio.run_coroutine_threadsafe(work, self._started())
         try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            future = asyncio.run_coroutine_threadsafe(work, self._started())
-            try:
-                return future.result()
-            except BaseException:
-                future.cancel()  # Ctrl-C in the caller's thread ends the wait there, too.
-                raise
-        work.close()
-        raise RuntimeError(
-            "this would block the event loop that runs here; use AsyncClient and await"
-        )
+            return future.result()
+        except BaseException:
+            future.cancel()  # Ctrl-C in the caller's thread ends the wait there, too.
+            raise
 
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -118,6 +116,14 @@ class Client:
             )
             self._thread.start()
             return loop
+
+
+def _on_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _host(loop: asyncio.AbstractEventLoop) -> None:

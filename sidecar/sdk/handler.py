@@ -14,7 +14,7 @@ from sidecar.sdk.new_task import NewTask, Options
 from sidecar.sdk.parameters import Parameters
 from sidecar.sdk.runner import Runner
 from sidecar.sdk.task import BlockingTask, Task
-from sidecar.sdk.times import duration_ms
+from sidecar.sdk.times import Duration, duration_ms
 
 if TYPE_CHECKING:
     from sidecar.sdk.blocking import Client
@@ -134,34 +134,57 @@ def full_name(service: str, name: str | None, function: Callable[..., Any]) -> s
     return full
 
 
-def checked_policy(handler: str, given: dict[str, tuple[str, Any]]) -> Policy:
-    """Return a policy from what the owner of a handler gave, each under the name it was given.
+def checked_policy(
+    handler: str,
+    given: dict[str, tuple[str, Any]],
+    backoff: tuple[Duration | None, Duration | None],
+) -> Policy:
+    """Return a policy from what the owner of a handler gave.
 
     Args:
         handler: Its name, for errors.
-        given: By field of ``Policy``: the argument's name and its value; fields that end in
-            ``_ms`` or hold it are durations.
+        given: By field of ``Policy``: the argument's name and its value.
+        backoff: The shortest and the longest wait; one that is missing follows the other.
 
     Raises:
         InvalidHandler: A value is not accepted; names the argument.
     """
     policy = Policy()
-    values: dict[str, Any] = {}
     for field, (argument, value) in given.items():
-        try:
-            checked = duration_ms(argument, value) if "_ms" in field else value
-            policy.with_changes({field: checked} if field != "backoff_ms_min" else {})
-            values[field] = checked
-        except ValueError as error:
-            raise InvalidHandler(handler, str(error)) from None
-        except InvalidField as error:
-            told = error.detail.replace(f"policy field {field}", argument)
-            unit = " milliseconds" if "_ms" in field else ""
-            raise InvalidHandler(handler, told + unit) from None
+        checked = _ms(handler, argument, value) if field.endswith("_ms") else value
+        policy = _changed(handler, policy, {field: checked}, {field: argument})
+    low, high = (
+        None if value is None else _ms(handler, argument, value)
+        for argument, value in zip(("backoff_min", "backoff_max"), backoff, strict=True)
+    )
+    if low is None:
+        low = policy.backoff_ms_min if high is None else min(policy.backoff_ms_min, high)
+    if high is None:
+        high = max(policy.backoff_ms_max, low)
+    names = {"backoff_ms_min": "backoff_min", "backoff_ms_max": "backoff_max"}
+    changes = {"backoff_ms_min": low, "backoff_ms_max": high}
+    return _changed(handler, policy, changes, names)
+
+
+def _ms(handler: str, argument: str, value: Any) -> int:
     try:
-        return policy.with_changes(values)
+        return duration_ms(argument, value)
+    except ValueError as error:
+        raise InvalidHandler(handler, str(error)) from None
+
+
+def _changed(
+    handler: str, policy: Policy, changes: dict[str, Any], arguments: dict[str, str]
+) -> Policy:
+    """Return a changed policy; errors name the arguments, not the fields."""
+    try:
+        return policy.with_changes(changes)
     except InvalidField as error:
-        raise InvalidHandler(handler, error.detail) from None
+        told = error.detail.removeprefix("policy field ")
+        for field, argument in arguments.items():
+            told = told.replace(field, argument)
+        unit = " milliseconds" if any("_ms" in field for field in arguments) else ""
+        raise InvalidHandler(handler, told + unit) from None
 
 
 def checked_slots(handler: str, slots: int) -> int:

@@ -78,8 +78,8 @@ class Service:
         *,
         timeout: Duration = "60s",
         attempts: int = 12,
-        backoff_min: Duration = "2s",
-        backoff_max: Duration = "30m",
+        backoff_min: Duration | None = None,
+        backoff_max: Duration | None = None,
         concurrency: int = 16,
         limit: int = 0,
         crashes: int = 3,
@@ -94,8 +94,10 @@ class Service:
             name: What follows the service's name; the function's name when not given.
             timeout: Longest run of one attempt.
             attempts: Charged attempts before a task is dead.
-            backoff_min: Wait before the second attempt; it doubles from there.
-            backoff_max: Longest wait between attempts.
+            backoff_min: Wait before the second attempt, from where it doubles; 2 s, or
+                ``backoff_max`` if that is shorter.
+            backoff_max: Longest wait between attempts; 30 min, or ``backoff_min`` if that is
+                longer.
             concurrency: Attempts at one time in one process.
             limit: Attempts at one time over all sidecars; 0 is no limit.
             crashes: Attempts that may take their process down before a task is dead.
@@ -111,13 +113,11 @@ class Service:
         given = {
             "timeout_ms": ("timeout", timeout),
             "attempts_max": ("attempts", attempts),
-            "backoff_ms_min": ("backoff_min", backoff_min),
-            "backoff_ms_max": ("backoff_max", backoff_max),
             "concurrency": ("limit", limit),
             "crashes_max": ("crashes", crashes),
             "deferrals_max": ("deferrals", deferrals),
         }
-        return _Declare(self, name, given, concurrency)
+        return _Declare(self, name, given, (backoff_min, backoff_max), concurrency)
 
     def run(self, *, processes: int = 1, drain: Duration = DRAIN_DEFAULT) -> None:
         """Serve until SIGTERM or SIGINT, then finish what runs; blocks.
@@ -216,11 +216,17 @@ class _Declare:
     """What ``Service.handler`` returns: makes a handler of the function below it."""
 
     def __init__(
-        self, service: Service, name: str | None, given: dict[str, tuple[str, Any]], slots: int
+        self,
+        service: Service,
+        name: str | None,
+        given: dict[str, tuple[str, Any]],
+        backoff: tuple[Duration | None, Duration | None],
+        slots: int,
     ) -> None:
         self._service = service
         self._name = name
         self._given = given
+        self._backoff = backoff
         self._slots = slots
 
     @overload
@@ -233,7 +239,7 @@ class _Declare:
 
     def __call__(self, function: Callable[..., Any]) -> Handler[..., Any, Any]:
         name = full_name(self._service.name, self._name, function)
-        policy = checked_policy(name, self._given)
+        policy = checked_policy(name, self._given, self._backoff)
         slots = checked_slots(name, self._slots)
         handler: Handler[..., Any, Any] = Handler(self._service, name, function, policy, slots)
         self._service._add(handler)

@@ -77,7 +77,10 @@ def test_task_is_what_submit_would_submit() -> None:
         ({"attempts": 0}, "attempts is 0; expected 1 to 1000"),
         ({"attempts": "3"}, "attempts is '3'"),
         ({"backoff_min": -1}, "backoff_min is -1"),
-        ({"backoff_min": "1h", "backoff_max": "1m"}, "backoff_ms_min (3600000) is over"),
+        (
+            {"backoff_min": "1h", "backoff_max": "1m"},
+            "backoff_min (3600000) is over backoff_max (60000) milliseconds",
+        ),
         ({"limit": -1}, "limit is -1"),
         ({"crashes": 0}, "crashes is 0"),
         ({"deferrals": 5000}, "deferrals is 5000"),
@@ -94,11 +97,21 @@ def test_wrong_declaration_is_refused_at_once_by_name(changes: dict[str, Any], w
     assert str(raised.value).startswith("handler email.")
 
 
-def test_backoff_min_alone_may_exceed_the_default_range_of_its_end() -> None:
-    @Service("email").handler(backoff_min="1h", backoff_max="2h")
+@pytest.mark.parametrize(
+    ("given", "backoff"),
+    [
+        ({"backoff_min": "1h"}, (3_600_000, 3_600_000)),
+        ({"backoff_max": "200ms"}, (200, 200)),
+        ({"backoff_min": "1s", "backoff_max": "2h"}, (1000, 7_200_000)),
+    ],
+)
+def test_the_end_of_the_backoff_that_is_not_given_follows_the_other(
+    given: dict[str, Any], backoff: tuple[int, int]
+) -> None:
+    @Service("email").handler(**given)
     def send(to: str) -> None: ...
 
-    assert send.policy.backoff_ms_min == 3_600_000
+    assert (send.policy.backoff_ms_min, send.policy.backoff_ms_max) == backoff
 
 
 def test_missing_parentheses_are_explained() -> None:
