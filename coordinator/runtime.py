@@ -19,7 +19,16 @@ import uvloop
 from coordinator.core.config import Config
 from coordinator.core.effects import Effects, GetMany, Now, Outgoing, Read
 from coordinator.core.layout import payload_key
-from coordinator.core.shard import Answered, Broke, Received, Sent, Shard, StoreLevel, Tick
+from coordinator.core.shard import (
+    Answered,
+    Broke,
+    Received,
+    Sent,
+    Shard,
+    StoreLevel,
+    Tick,
+    Undelivered,
+)
 from coordinator.errors import CoordinatorError
 from coordinator.settings import Settings
 from coordinator.store.base import Ownership, Store, StoreStats
@@ -200,23 +209,29 @@ class Coordinator:
         payloads: dict[bytes, bytes] = {}
         for found in results[len(effects.reads) :]:
             payloads.update(found)
-        for outgoing in effects.messages:
-            self._send(_with_payloads(outgoing, payloads) if outgoing.payloads else outgoing)
+        undelivered = [
+            outgoing
+            for outgoing in effects.messages
+            if not self._send(_with_payloads(outgoing, payloads) if outgoing.payloads else outgoing)
+        ]
         if effects.messages:
             self.shard.step(now(), Sent(effects))
+            for outgoing in undelivered:
+                self.shard.step(now(), Undelivered(outgoing))
             self._transport.look()
         for ask, result in zip(effects.reads, results, strict=False):
             self.shard.step(now(), Answered(ask.number, result))
         if effects.writes and time.monotonic() - self._measured_at > MEASURE_SECONDS:
             await self._measure()
 
-    def _send(self, outgoing: Outgoing) -> None:
+    def _send(self, outgoing: Outgoing) -> bool:
+        """Send a message; return whether it was handed over."""
         try:
             _, data = frames.to_dealer(outgoing.peer, outgoing.message)
         except LimitExceeded as error:
             self._log.error("message_too_large", detail=error.detail)
-            return
-        self._transport.send(outgoing.peer, data)
+            return True
+        return self._transport.send(outgoing.peer, data)
 
     def _note(self, effects: Effects) -> None:
         for event, fields in effects.notes:

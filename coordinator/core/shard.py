@@ -59,6 +59,13 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
+class Undelivered:
+    """A message could not be handed over: its connection has gone, or takes no more."""
+
+    outgoing: Outgoing
+
+
+@dataclass(frozen=True, slots=True)
 class StoreLevel:
     """The store has been measured; ``refusal`` tells why nothing may be accepted, or is empty."""
 
@@ -70,7 +77,7 @@ class Tick:
     """Time has passed."""
 
 
-Event = Received | Broke | Answered | Sent | StoreLevel | Tick
+Event = Received | Broke | Answered | Sent | Undelivered | StoreLevel | Tick
 
 
 class Shard:
@@ -123,6 +130,8 @@ class Shard:
                 self._ledger.answer(now, number, result)
             case Sent(effects):
                 self._sent(effects)
+            case Undelivered(outgoing):
+                self._undelivered(now, outgoing)
             case Tick():
                 self._tick(now)
             case Broke(peer, code, detail):
@@ -189,6 +198,25 @@ class Shard:
                 session = self._ledger.sessions.of_peer(peer)
                 if session is not None and session.number == message.session:
                     session.grant_sent = message.number
+
+    def _undelivered(self, now: Now, outgoing: Outgoing) -> None:
+        """Take back leases whose grant never left: nobody can have begun what they name.
+
+        The session's demand is void until it says it again, or the next grant would take the same
+        way. Everything else that could not be delivered is asked for again by who misses it.
+        """
+        self._ledger.count("undelivered")
+        message = outgoing.message
+        session = self._ledger.sessions.of_peer(outgoing.peer)
+        if type(message) is not Grant:
+            return
+        if session is not None and session.number == message.session:
+            self._granting.withdraw(session)
+        for _, tasks in message.groups:
+            for granted in tasks:
+                task = self._ledger.leased.get(granted.id)
+                if task is not None and task.token == granted.token:
+                    self._settlement.give_back(now, task)
 
     def _tick(self, now: Now) -> None:
         self._greeting.expire(now)

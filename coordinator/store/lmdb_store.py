@@ -80,7 +80,7 @@ class LmdbStore(Store):
         return await self._result(future)
 
     def _read_here(self, reads: Sequence[Read]) -> list[Result]:
-        """Do a few reads in the event loop's thread: going to the other one costs more than they."""
+        """Do a few reads in the event loop's thread: the way to the other one would cost more."""
         self._check_process()
         if self._closed:
             raise StoreError("the store is closed")
