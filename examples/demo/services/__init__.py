@@ -1,0 +1,1 @@
+"""The studio's two services; each runs as a process of its own, beside its sidecar."""
