@@ -197,6 +197,7 @@ class Process:
         while True:
             await asyncio.sleep(SAY_AGAIN_SECONDS)
             if self._waiting_since:
+                self._transport.look()
                 self._log.warning(
                     "waiting_for_coordinator",
                     coordinator=self._settings.coordinator,

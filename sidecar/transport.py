@@ -4,10 +4,15 @@ The only importer of zmq here. ZeroMQ connects again by itself but tells nobody,
 way is lost; a monitor socket tells when a connection stands and when it breaks, so that the core
 can greet at once. Both descriptors are edge-triggered: every wake-up reads until nothing is left,
 and every burst of sends, which may swallow an edge, is followed by a look.
+
+On one connection nothing that was given to ``send`` is left out: what ZeroMQ does not take waits
+here, and if too much waits the connection is replaced. The core relies on it: it says again what
+was lost with a connection, and nothing else.
 """
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Callable
 
 import zmq
@@ -21,6 +26,8 @@ RECONNECT_MS_JITTER = 100
 RECONNECT_MS_MAX = 2_000
 HANDSHAKE_MS = 5_000
 MESSAGES_MAX = 10_000
+UNSENT_BYTES_MAX = 32 * 2**20
+"""What may wait for ZeroMQ to take it; beyond it the coordinator is not reading."""
 READ_BATCH = 256
 """Messages taken in one turn, so that timers and services get theirs under a flood."""
 CLOSE_LINGER_MS = 500
@@ -57,8 +64,9 @@ class Transport:
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
         self._again: asyncio.Handle | None = None
-        self.dropped = 0
-        """Messages that found no connection; whatever matters in them is said again."""
+        self._connected = False
+        self._unsent: deque[bytes] = deque()
+        self._unsent_bytes = 0
 
     def start(self) -> None:
         """Begin to connect.
@@ -105,6 +113,7 @@ class Transport:
         self.start()
 
     def _close(self, linger_ms: int) -> None:
+        self._disconnected()
         if self._again is not None:
             self._again.cancel()
             self._again = None
@@ -116,41 +125,67 @@ class Transport:
             self._socket.close(linger_ms)
         self._socket = self._monitor = None
 
-    def send(self, data: bytes) -> bool:
-        """Send without waiting; return False if there is no connection, or it takes no more."""
-        if self._socket is None:
-            return False
+    # --- Out -----------------------------------------------------------------------------------
+
+    def send(self, data: bytes) -> None:
+        """Send without waiting; without a connection the message is dropped."""
+        if not self._connected:
+            return
+        if not self._unsent and self._sent(data):
+            return
+        self._unsent.append(data)
+        self._unsent_bytes += len(data)
+        if self._unsent_bytes > UNSENT_BYTES_MAX:
+            self.reconnect()
+            self._down()
+            self._turned()
+
+    def _sent(self, data: bytes) -> bool:
+        assert self._socket is not None
         try:
             self._socket.send(data, zmq.NOBLOCK, copy=len(data) < 65_536)
         except zmq.Again:
-            self.dropped += 1
             return False
         return True
+
+    def _send_waiting(self) -> None:
+        while self._unsent and self._sent(self._unsent[0]):
+            self._unsent_bytes -= len(self._unsent.popleft())
 
     def look(self) -> None:
         """Look for messages in the next turn; to be called after sends, and by timers."""
         if self._again is None and self._socket is not None:
             self._again = asyncio.get_running_loop().call_soon(self._readable)
 
+    # --- In ------------------------------------------------------------------------------------
+
     def _readable(self) -> None:
-        self._again = None
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
         came = self._watch()
         for _ in range(READ_BATCH):
-            if self._socket is None:
-                break
-            try:
-                parts = self._socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
+            parts = self._received()
+            if parts is None:
                 break
             came = True
             self._receive(parts)
         else:
             self.look()
+        self._send_waiting()
         if came:
             self._turned()
 
+    def _received(self) -> list[bytes] | None:
+        if self._socket is None:
+            return None
+        try:
+            return self._socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+
     def _watch(self) -> bool:
-        """Pass on what the monitor tells."""
+        """Pass on what the monitor tells; return whether it told anything."""
         came = False
         while self._monitor is not None:
             try:
@@ -159,7 +194,33 @@ class Transport:
                 break
             came = True
             if parse_monitor_message(parts)["event"] == zmq.Event.HANDSHAKE_SUCCEEDED:
-                self._up()
+                self._stands()
             else:
+                self._disconnected()
                 self._down()
+        if not self._connected and self._writable():
+            # The monitor may lose an event; only a connection that stands takes messages.
+            self._stands()
+            came = True
         return came
+
+    def _stands(self) -> None:
+        if self._connected:
+            return
+        self._connected = True
+        # Before it is greeted the coordinator says nothing: this is from an earlier connection.
+        while self._received() is not None:
+            pass
+        self._up()
+
+    def _disconnected(self) -> None:
+        self._connected = False
+        self._unsent.clear()
+        self._unsent_bytes = 0
+
+    def _writable(self) -> bool:
+        if self._socket is None:
+            return False
+        events = self._socket.getsockopt(zmq.EVENTS)
+        assert isinstance(events, int)
+        return bool(events & zmq.POLLOUT)

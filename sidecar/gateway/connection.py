@@ -87,3 +87,8 @@ class Connection(asyncio.Protocol):
         self._reader = None
         if self.transport is not None:
             self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self.transport is not None:
+            self.transport.abort()

@@ -1,6 +1,7 @@
 """The server on ``sidecar.sock``: numbers its connections, and writes what they are sent."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from sidecar.gateway.socket_file import SocketFile, may_connect
 
 CONNECTIONS_MAX = 4096
 """Connections at one time; the sidecar needs descriptors for other things as well."""
+CLOSE_SECONDS = 1.0
+"""How long peers have, when the sidecar ends, to read what was written to them."""
 
 
 class Gateway:
@@ -42,6 +45,7 @@ class Gateway:
         self._connections: dict[int, Connection] = {}
         self._number = 0
         self._group = -1
+        self._empty = asyncio.Event()
 
     async def start(self) -> None:
         """Listen.
@@ -60,9 +64,16 @@ class Gateway:
         if self._server is not None:
             self._server.close()
             self._server = None
+        self._file.remove()
         for connection in list(self._connections.values()):
             connection.close()
-        self._file.remove()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                while self._connections:
+                    self._empty.clear()
+                    await self._empty.wait()
+        for connection in list(self._connections.values()):
+            connection.abort()
 
     def _connection(self) -> Connection:
         self._number += 1
@@ -117,4 +128,5 @@ class Gateway:
         """Take note that a connection has ended."""
         del self._connections[connection.number]
         self._step(LocalClosed(connection.number))
+        self._empty.set()
         self.turned()
