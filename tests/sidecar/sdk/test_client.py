@@ -405,6 +405,66 @@ async def test_status_of_an_unknown_task_says_so(peer: Peer) -> None:
             await asking
 
 
+async def test_status_that_does_not_come_says_why(peer: Peer) -> None:
+    async with AsyncClient(peer.path, timeout=0.2) as client:
+        with pytest.raises(Unavailable, match="is the sidecar running"):
+            await client.status(task_id(1))
+        with pytest.raises(Unavailable, match="did not tell its facts"):
+            await client.inspect()
+
+
+@pytest.mark.parametrize(("code", "error"), [("unavailable", Unavailable), ("busy", Busy)])
+async def test_question_that_cannot_be_answered_says_so(
+    peer: Peer, code: str, error: type[Exception]
+) -> None:
+    async with peer, AsyncClient(peer.path) as client:
+        asking = begin(client.wait(task_id(1)))
+        connection, _ = await peer.attached()
+        (question,) = (await connection.expect(m.Query)).questions
+        connection.send(m.Answer([m.Reply(question.request, code, None)]))
+
+        with pytest.raises(error):
+            await asking
+
+
+async def test_callers_beyond_the_bytes_that_may_wait_are_slowed_down(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.sdk.client.BYTES_WAITING_MAX", 1000)
+    async with AsyncClient(peer.path) as client:
+        first = begin(client.submit("email.send", b"x" * 2000))
+        await asyncio.sleep(0)
+        second = begin(client.submit("email.send", b"y"))
+        async with peer:
+            connection, _ = await peer.attached()
+            batch, tasks = await connection.submitted()
+            connection.accept(batch.request)
+            later, later_tasks = await connection.submitted()
+            connection.accept(later.request)
+            await first
+            await second
+
+    assert [t[2][:1] for t in tasks] == [b"x"]
+    assert [t[2] for t in later_tasks] == [b"y"]
+
+
+async def test_client_on_a_second_open_loop_is_refused(peer: Peer) -> None:
+    client = AsyncClient(peer.path, timeout=0.1)
+    with pytest.raises(Unavailable):
+        await client.submit("email.send")
+
+    def elsewhere() -> None:
+        with pytest.raises(RuntimeError, match="another event loop"):
+            asyncio.run(client.inspect())
+
+    await asyncio.to_thread(elsewhere)
+    await client.close()
+
+
+async def test_submitting_nothing_is_no_request(peer: Peer) -> None:
+    assert await AsyncClient(peer.path).submit_many([]) == []
+
+
 async def test_text_that_is_no_id_is_rejected(peer: Peer) -> None:
     with pytest.raises(Rejected, match="not a task id"):
         await AsyncClient(peer.path).status("seven")

@@ -12,7 +12,17 @@ import pytest
 from protocol import limits
 from protocol import messages as m
 from protocol.ids import to_text
-from sidecar import Context, Defer, Fatal, NoContext, Refused, Retry, Service, current
+from sidecar import (
+    Context,
+    Defer,
+    Fatal,
+    InvalidHandler,
+    NoContext,
+    Refused,
+    Retry,
+    Service,
+    current,
+)
 from tests.sidecar.sdk.peer import DEADLINE_S, Peer, served
 from tests.support.builders import a_granted_task, a_lease, task_id
 
@@ -845,3 +855,50 @@ async def test_attempt_may_submit_further_tasks(peer: Peer) -> None:
     assert tasks[0][1:] == ["email.send", b'{"to":"next@b.c"}', None, {"delay_ms": 60_000}]
     assert isinstance(outcome.value, m.Result)
     assert json.loads(outcome.value.body) == to_text(tasks[0][0])
+
+
+async def test_service_is_served_once_at_a_time(peer: Peer) -> None:
+    service = Service("email", peer.path)
+
+    @service.handler()
+    async def send(to: str) -> None: ...
+
+    async with peer, served(peer, service):
+        with pytest.raises(RuntimeError, match="being served already"):
+            await service.serve()
+        with pytest.raises(InvalidHandler, match="before the service is served"):
+            service.handler("late")(lambda: None)
+
+
+async def test_connection_that_breaks_during_the_drain_does_not_hold_it_up(peer: Peer) -> None:
+    service = Service("email", peer.path)
+    begun = asyncio.Event()
+
+    @service.handler()
+    async def send(to: str) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with peer:
+        serving = asyncio.create_task(service.serve(drain="1h"))
+        connection, _ = await peer.attached()
+        connection.hand(a_granted_task())
+        await reached(begun)
+        service.stop()
+        await connection.expect(m.Inspect)
+        connection.cut()
+        async with asyncio.timeout(DEADLINE_S):
+            await serving
+
+
+async def test_stop_before_the_sidecar_is_there_ends_at_once(peer: Peer) -> None:
+    service = Service("email", peer.path)
+
+    @service.handler()
+    async def send(to: str) -> None: ...
+
+    serving = asyncio.create_task(service.serve())
+    await asyncio.sleep(0)
+    service.stop()
+    async with asyncio.timeout(DEADLINE_S):
+        await serving
