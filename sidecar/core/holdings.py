@@ -122,10 +122,7 @@ class Holdings:
         Returns:
             The outcomes that count, and how many tasks of each handler are finished.
         """
-        where = self._where.get(connection)
-        if where is None:
-            self.late += len(outcomes)
-            return [], []
+        where = self._where[connection]
         counted = []
         touched = set()
         for outcome in outcomes:

@@ -30,9 +30,9 @@ def share(tasks: list[GrantedTask], lanes: list[Lane]) -> list[tuple[Lane, list[
 
 def _fill(counts: list[int], caps: list[int], amount: int) -> int:
     """Add ``amount`` to ``counts`` as evenly as ``caps`` allow; return what did not fit."""
-    order = sorted(range(len(caps)), key=caps.__getitem__)
-    if amount < len(order):
-        order.reverse()  # Few tasks: to those with the most idle slots.
+    # From the smallest cap up, so that what one cannot take is left to those after it; of few
+    # tasks, each goes to one of those with the largest.
+    order = sorted(range(len(caps)), key=caps.__getitem__)[-amount:]
     for done, i in enumerate(order):
         share = min(caps[i], -(-amount // (len(order) - done)))
         counts[i] += share
