@@ -36,7 +36,8 @@ class Submissions:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._checking: set[bytes] = set()
-        """Ids whose look-up is under way. Another with the same id is looked up after it."""
+        """Ids whose look-up is under way. Another with the same id waits until it is done: of all
+        that have one id, only the first may find it new."""
         self._checking_bytes = 0
         self.refuse_all = ""
         """Why nothing is accepted at present: the store is nearly full."""
@@ -138,7 +139,8 @@ class Submissions:
         """Accept the tasks whose ids are new; return those that must be looked up once more."""
         repeats: list[Fresh] = []
         for place, task, repeated in fresh:
-            self._checking.discard(task.id)
+            if not repeated:
+                self._checking.discard(task.id)
             record = found.get(b"t" + task.id) if found else None
             if record is not None:
                 if not self._same(task, record):
@@ -147,7 +149,8 @@ class Submissions:
                     rejections.append(Rejection(place, Code.DUPLICATE_ID, detail))
             elif repeated:
                 # The first with this id was accepted after this read was made.
-                repeats.append((place, task, False))
+                repeats.append((place, task, task.id in self._checking))
+                self._checking.add(task.id)
             else:
                 self._accept(now, task)
         return repeats
