@@ -1,0 +1,108 @@
+"""Read a store as a stranger would, and say what in it breaks the promises of the layout.
+
+Nothing here asks the core: records, leases and rows are taken from the bytes, and compared.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from coordinator.core import layout, records
+from coordinator.core.handler import Handler
+from coordinator.core.task import Task
+from protocol.messages import State
+
+Pairs = Mapping[bytes, bytes]
+
+
+class Audit:
+    """What a store holds at one moment between two commits."""
+
+    def __init__(self, pairs: Pairs) -> None:
+        self.pairs = pairs
+        self.handlers: dict[int, Handler] = {}
+        self.counts: dict[int, list[int]] = {}
+        for key, value in self._rows(b"h"):
+            name, _, counts = records.decode_list(value)
+            number = layout.handler_of(key)
+            self.handlers[number] = Handler(number, name)
+            self.counts[number] = counts
+        self.tasks: dict[bytes, Task] = {
+            key[1:]: records.decode(key[1:], value, self.handlers.__getitem__)
+            for key, value in self._rows(b"t")
+        }
+        self.leases: list[tuple[bytes, int]] = [
+            (task_id, token)
+            for _, value in self._rows(b"g")
+            for task_id, token in layout.split_leases(value)[1]
+            if self._lives(task_id, token)
+        ]
+        """Id and token of every lease that no record contradicts."""
+
+    def _rows(self, letter: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return ((key, value) for key, value in self.pairs.items() if key[:1] == letter)
+
+    def _lives(self, task_id: bytes, token: int) -> bool:
+        task = self.tasks.get(task_id)
+        return task is not None and task.state is State.READY and task.token < token
+
+    def problems(self) -> list[str]:
+        """Return everything that is wrong, as sentences."""
+        return [
+            *self._two_leases(),
+            *self._missing_rows(),
+            *self._wrong_counts(),
+            *self._wrong_payloads(),
+        ]
+
+    def _two_leases(self) -> Iterator[str]:
+        for task_id, times in Counter(task_id for task_id, _ in self.leases).items():
+            if times > 1:
+                yield f"{task_id.hex()} has {times} leases"
+
+    def _missing_rows(self) -> Iterator[str]:
+        leased = {task_id for task_id, _ in self.leases}
+        ready = {
+            (int.from_bytes(key[1:5], "big"), key[5], task_id)
+            for key, value in self._rows(b"r")
+            for task_id in layout.split_ids(value)
+        }
+        timers = {entry for _, value in self._rows(b"s") for entry in layout.split_timers(value)}
+        retained = {i for _, value in self._rows(b"x") for i in layout.split_ids(value)}
+        for task_id, task in self.tasks.items():
+            shown = f"{task.state.name} {task_id.hex()}"
+            waits = task_id not in leased and not task.state.terminal
+            place = (task.handler.number, task.priority, task_id)
+            if task.state is State.READY and waits and place not in ready:
+                yield f"{shown} has no row of ready tasks"
+            if (
+                task.state is State.SCHEDULED
+                and (task.due_ms, layout.TIMER_DUE, task_id) not in timers
+            ):
+                yield f"{shown} has no timer"
+            expiry = (task.expires_ms, layout.TIMER_EXPIRE, task_id)
+            if waits and task.expires_ms and expiry not in timers:
+                yield f"{shown} has no timer for its expiry"
+            if task.state.terminal and task_id not in retained:
+                yield f"{shown} has no row of ended tasks"
+
+    def _wrong_counts(self) -> Iterator[str]:
+        leased = {task_id for task_id, _ in self.leases}
+        for number, counts in self.counts.items():
+            seen = [0] * 6
+            for task_id, task in self.tasks.items():
+                if task.handler.number != number or task_id in leased:
+                    continue
+                if task.state is State.READY:
+                    seen[task.priority] += 1
+                seen[4] += task.state is State.SCHEDULED
+                seen[5] += task.state is State.DEAD
+            if seen != counts:
+                yield f"handler {number} counts {counts}; there are {seen}"
+
+    def _wrong_payloads(self) -> Iterator[str]:
+        stored = {key[1:] for key, _ in self._rows(b"p")}
+        needed = {task_id for task_id, task in self.tasks.items() if task.payload_apart}
+        for task_id in needed - stored:
+            yield f"{task_id.hex()} has lost its payload"
+        for task_id in stored - needed:
+            yield f"the payload of {task_id.hex()} belongs to nobody"

@@ -1,0 +1,220 @@
+"""A shard on a bench: a dictionary for a store, clocks moved by hand, commits held on request.
+
+``Bench`` is the shell of ``coordinator.runtime`` without its sockets and its disk: it carries out
+effects in the same order. After every commit the store is audited, so that each test of one
+promise watches over all promises of the layout too.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from coordinator.core import (
+    calendar,
+    granting,
+    layout,
+    ledger,
+    ready_queue,
+    recovery,
+    submissions,
+    timers,
+)
+from coordinator.core.config import Config
+from coordinator.core.effects import Effects, GetMany, Note, Now, Outgoing, Read
+from coordinator.core.shard import Answered, Event, Received, Sent, Shard, Tick, Undelivered
+from protocol.messages import Grant, Group, Message
+from tests.coordinator.core.audit import Audit
+from tests.support.builders import FIRST_MS
+
+STORE = bytes(range(100, 116))
+ROUNDS_MAX = 1000
+
+
+class Bench:
+    """One shard, its store, and what it has sent.
+
+    Args:
+        audited: Whether to audit the store after each commit; off for large or damaged stores.
+        config: Settings of the shard beside store and epoch.
+    """
+
+    def __init__(self, *, audited: bool = True, **config: Any) -> None:
+        self.pairs: dict[bytes, bytes] = {}
+        self.now = Now(5_000_000, FIRST_MS)
+        self.audited = audited
+        self.config = config
+        self.epoch = 0
+        self.sent: list[Outgoing] = []
+        """Everything that has left, in order; payloads stored apart are put in."""
+        self.reads: list[Read] = []
+        self.notes: list[Note] = []
+        self.unreachable: set[bytes] = set()
+        """Connections that take nothing."""
+        self.held: Effects | None = None
+        """Effects whose commit is in flight."""
+        self.shard: Shard
+        self.start()
+
+    # The process
+
+    def start(self) -> None:
+        """Take the store with the next epoch, and recover."""
+        self.epoch += 1
+        self.shard = Shard(Config(store=STORE, epoch=self.epoch, **self.config))
+        for _ in range(ROUNDS_MAX):
+            if self.shard.recovered:
+                break
+            self.flush()
+        assert self.shard.recovered, "recovery does not end"
+
+    def crash(self, *, committed: bool = False) -> None:
+        """Drop the shard; a commit in flight took place or not, and nothing of it was sent."""
+        if self.held is not None and committed:
+            self._commit(self.held)
+        self.held = None
+        self.start()
+
+    # Time
+
+    def advance(self, ms: int) -> None:
+        """Move both clocks, let what is due happen, and carry it out."""
+        self.pass_time(ms)
+        self.tick()
+
+    def pass_time(self, ms: int, wall_ms: int | None = None) -> None:
+        """Move the clocks and do nothing; ``wall_ms`` moves the time of day differently."""
+        step = ms if wall_ms is None else wall_ms
+        self.now = Now(self.now.ms + ms, self.now.wall_ms + step)
+
+    def tick(self) -> None:
+        """Tick as often as the shard asks for it."""
+        self.settle()
+        for _ in range(ROUNDS_MAX):
+            if self.shard.next_due_ms(self.now) != 0:
+                return
+            self.step(Tick())
+            self.settle()
+        raise AssertionError("the shard ticks for ever")
+
+    # Events
+
+    def step(self, event: Event) -> None:
+        """Apply an event; what may leave at once leaves."""
+        answer = self.shard.step(self.now, event)
+        if answer is not None:
+            self.sent.append(answer)
+
+    def receive(self, peer: bytes, message: Message) -> None:
+        """Let a message arrive."""
+        self.step(Received(peer, message))
+
+    # Effects
+
+    def settle(self) -> None:
+        """Carry out effects until nothing is left to do."""
+        for _ in range(ROUNDS_MAX):
+            if not self.flush():
+                return
+        raise AssertionError("the shard never comes to rest")
+
+    def flush(self) -> bool:
+        """Carry out one flush; return whether there was anything to do."""
+        self.begin()
+        return self.finish()
+
+    def begin(self) -> None:
+        """Take the effects of a flush; their commit is in flight from now on."""
+        assert self.held is None, "one commit is in flight already"
+        self.held = self.shard.flush(self.now)
+
+    def finish(self) -> bool:
+        """End the commit in flight, read, send; return whether there was anything to do."""
+        effects, self.held = self.held, None
+        assert effects is not None, "no commit is in flight"
+        self._commit(effects)
+        results = [self.read(ask.read) for ask in effects.reads]
+        undelivered = [outgoing for outgoing in effects.messages if not self._send(outgoing)]
+        if effects.messages:
+            self.step(Sent(effects))
+        for outgoing in undelivered:
+            self.step(Undelivered(outgoing))
+        for ask, result in zip(effects.reads, results, strict=True):
+            self.step(Answered(ask.number, result))
+        return bool(effects)
+
+    def _commit(self, effects: Effects) -> None:
+        self.notes += effects.notes
+        for key, value in effects.writes.items():
+            if value is None:
+                self.pairs.pop(key, None)
+            else:
+                self.pairs[key] = value
+        if self.audited and effects.writes:
+            problems = self.audit().problems()
+            assert not problems, problems
+
+    def read(self, read: Read) -> Any:
+        """Perform one read."""
+        self.reads.append(read)
+        if isinstance(read, GetMany):
+            return {key: self.pairs[key] for key in read.keys if key in self.pairs}
+        keys = sorted(key for key in self.pairs if read.start <= key < read.end)
+        return [(key, self.pairs[key]) for key in keys[: read.limit]]
+
+    def _send(self, outgoing: Outgoing) -> bool:
+        if outgoing.peer in self.unreachable:
+            return False
+        message = outgoing.message
+        if isinstance(message, Grant) and outgoing.payloads:
+            groups = [Group(name, self._filled(tasks, outgoing)) for name, tasks in message.groups]
+            message = Grant(message.session, message.number, groups)
+        self.sent.append(Outgoing(outgoing.peer, message))
+        return True
+
+    def _filled(self, tasks: Sequence[Any], outgoing: Outgoing) -> list[Any]:
+        return [
+            task._replace(payload=self.pairs[layout.payload_key(task.id)])
+            if task.id in outgoing.payloads
+            else task
+            for task in tasks
+        ]
+
+    # Looking
+
+    def audit(self) -> Audit:
+        """Read the store."""
+        return Audit(self.pairs)
+
+    def to(self, peer: bytes) -> list[Message]:
+        """Return everything that a connection has been sent."""
+        return [outgoing.message for outgoing in self.sent if outgoing.peer == peer]
+
+    def noted(self, event: str) -> list[dict[str, Any]]:
+        """Return the fields of all notes of one event."""
+        return [note.fields for note in self.notes if note.event == event]
+
+    def rows(self, letter: bytes) -> list[bytes]:
+        """Return the keys of one kind, in order."""
+        return sorted(key for key in self.pairs if key[:1] == letter)
+
+
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every window and page so small that a handful of tasks spills."""
+    for module, name, value in (
+        (ready_queue, "WINDOW_MAX", 4),
+        (ready_queue, "WINDOW_LOW", 2),
+        (ready_queue, "ROW_ENTRIES_MAX", 2),
+        (layout, "ROW_ENTRIES_MAX", 3),
+        (granting, "LOAD_ROWS", 2),
+        (ledger, "LIVE_MAX", 10),
+        (timers, "WINDOW_MAX", 4),
+        (timers, "WINDOW_LOW", 2),
+        (timers, "LOAD_ROWS", 2),
+        (timers, "ROW_ENTRIES_MAX", 2),
+        (calendar, "DUE_MAX", 3),
+        (calendar, "REMOVE_ROWS", 2),
+        (recovery, "PAGE", 2),
+        (submissions, "INLINE_BYTES_MAX", 16),
+    ):
+        monkeypatch.setattr(module, name, value)
