@@ -15,7 +15,7 @@ __all__ = ["Backoff", "NewTask", "Options"]
 
 OCTETS = "application/octet-stream"
 Backoff = Duration | tuple[Duration, Duration]
-"""The wait before the next attempt: one that stays, or where doubling begins and ends."""
+"""The longest wait before the next attempt: one that stays, or where growing begins and ends."""
 
 Draft = tuple[bytes | None, str, bytes, str | None, dict[str, Any] | None]
 """A submission whose id may still be due: id, handler, payload, content type, options."""

@@ -94,7 +94,8 @@ class Service:
             name: What follows the service's name; the function's name when not given.
             timeout: Longest run of one attempt.
             attempts: Charged attempts before a task is dead.
-            backoff_min: Wait before the second attempt, from where it doubles; 2 s, or
+            backoff_min: Longest wait before the second attempt; it triples from there, and a
+                random part of it is waited; 2 s, or
                 ``backoff_max`` if that is shorter.
             backoff_max: Longest wait between attempts; 30 min, or ``backoff_min`` if that is
                 longer.
