@@ -19,6 +19,7 @@ if importlib.util.find_spec("PIL") is None:
 from examples.demo import verdict
 from examples.demo.scene import Scene, SceneFailed
 from examples.demo.story import Story
+from sidecar import PillionError
 
 FOLDER_BYTES_MAX = 80
 """A Unix socket's path may have 107 bytes, with the socket's own name."""
@@ -52,18 +53,20 @@ async def _run(folder: Path, seed: int) -> int:
     trouble: list[str] = []
     try:
         await story.tell()
-        story.progress.say("all has ended; stopping every process, then looking at every file")
+        story.progress.say("stopping every process, then looking at every file and attempt")
         trouble += await scene.stop()
-    except SceneFailed as error:
+    except (SceneFailed, PillionError) as error:
         trouble.append(str(error))
     finally:
         await scene.stop_in_a_hurry()
     found = await verdict.judge(story)
     found["every process did its part"] = trouble
     verdict.show(story, found)
-    if any(found.values()):
+    broken = [promise for promise, problems in found.items() if problems]
+    if broken:
         _show_logs(scene)
-        print("The demo FAILED: see 'no' above. With --keep the folder stays to be looked at.")
+        print("With --keep the folder stays to be looked at.")
+        print(f"The demo FAILED. Does not hold: {'; '.join(broken)}")
         return 1
     print(f"Everything holds after {time.monotonic() - began:.1f} s. ran twice at once: 0, lost: 0")
     return 0

@@ -49,13 +49,14 @@ class Reader:
                     self._offsets[path] = self._offsets.get(path, 0) + len(line)
                     self._take(path.stem, json.loads(line))
 
-    def killed(self, pid: int, at_ns: int) -> None:
-        """Note that a process was killed: what ran in it ended then, at the latest."""
+    def killed(self, pid: int, at_ns: int) -> int:
+        """Note that a process was killed: what ran in it ended then. Return how much ran."""
         self.read()
-        for key, attempt in list(self.running.items()):
-            if attempt.pid == pid:
-                attempt.ended_ns, attempt.outcome = at_ns, "killed"
-                del self.running[key]
+        ended = [key for key, attempt in self.running.items() if attempt.pid == pid]
+        for key in ended:
+            attempt = self.running.pop(key)
+            attempt.ended_ns, attempt.outcome = at_ns, "killed"
+        return len(ended)
 
     def count(self, outcome: str) -> int:
         """Return how many attempts have ended so."""

@@ -62,12 +62,18 @@ class Program:
         self.is_wanted = True
 
     async def kill(self) -> int:
-        """Kill it with ``kill -9``; return when that was, on the monotonic clock."""
+        """Kill it with ``kill -9`` and wait until it is gone.
+
+        Returns:
+            When the signal was sent, on the monotonic clock. It is taken before: others may see the
+            end of the process, and go on from there, before this one learns of it.
+        """
         assert self._popen is not None, f"{self.name} was never started"
         self.is_wanted = False
+        sent_ns = time.monotonic_ns()
         self._popen.kill()
         await self._gone(KILL_S_MAX)
-        return time.monotonic_ns()
+        return sent_ns
 
     def tell(self, number: signal.Signals) -> None:
         """Send a signal that ends it, if it runs."""

@@ -53,6 +53,8 @@ class Progress:
     def draw(self) -> None:
         """Show the figures as they are now."""
         now = time.monotonic()
+        if not any(case.id for case in self._cases):
+            return
         if self._is_live:
             line = self._line()[: shutil.get_terminal_size().columns - 1]
             if line != self._drawn:

@@ -19,6 +19,8 @@ from examples.demo.program import Program
 SESSION_TIMEOUT = "2500ms"
 PROCESSES = {"images": 2, "reports": 1}
 """How many processes each service has; beside each service rides one sidecar."""
+LOG = ("--log-format", "console")
+"""For people, also in files."""
 READY_S_MAX = 20.0
 STOP_S_MAX = 5.0
 HURRY_S_MAX = 1.0
@@ -80,7 +82,7 @@ class Scene:
         command = ["-m", "coordinator", "serve", "--bind", self.address]
         command += ["--data-dir", "store", "--ready-file", str(self._ready)]
         # A container's own layer is good enough for a demo.
-        command += ["--session-timeout", SESSION_TIMEOUT, "--allow-filesystem"]
+        command += ["--session-timeout", SESSION_TIMEOUT, "--allow-filesystem", *LOG]
         self.coordinator.start(command)
         await self._until(
             lambda: self._ready.exists() and self._ready.read_text().endswith("\n"),
@@ -130,7 +132,7 @@ class Scene:
     def _start_sidecar(self, service: str) -> None:
         name = f"sidecar-{service}"
         command = ["-m", "sidecar", "run", "--service", service, "--name", name]
-        command += ["--coordinator", self.address, "--socket", str(self.socket(service))]
+        command += ["--coordinator", self.address, "--socket", str(self.socket(service)), *LOG]
         self.sidecars[service] = program = Program(name, self.folder)
         program.start(command)
 

@@ -116,12 +116,11 @@ class Story:
         )
 
     async def _kill_process(self, process: Program) -> None:
-        running = await self._until_busy(process.name, SERVICE_DIES_AT)
-        pid = process.pid
-        self.evidence.killed(pid, await process.kill())
+        await self._until_busy(process.name, SERVICE_DIES_AT)
+        died = self.evidence.killed(process.pid, await process.kill())
         self.progress.say(
-            f"kill -9 of {process.name}, a process of the service images (process {pid}), with "
-            f"{running} attempts running in it; its sidecar notices at once"
+            f"kill -9 of {process.name}, one of two processes of the service images (process "
+            f"{process.pid}), with {died} attempts running in it; its sidecar notices at once"
         )
         await asyncio.sleep(AWAY_S)
         process.start()
