@@ -22,7 +22,8 @@ LIVE_MAX = 65_536
 """Ready tasks in memory over all queues; beyond it, only queues with demand bring tasks in."""
 
 Then = Callable[[Now, Any, set[bytes]], None]
-"""What to do with the result of a read; the set names tasks saved since the read was asked for."""
+"""What to do with the result of a read; the set names tasks saved since the read was asked for,
+and grows with those that are saved meanwhile."""
 _NOTHING: set[bytes] = set()
 
 
@@ -91,9 +92,13 @@ class Ledger:
         self.effects.reads.append(Ask(self._asked, read))
 
     def answer(self, now: Now, number: int, result: Any) -> None:
-        """Hand over the result of a read."""
+        """Hand over the result of a read.
+
+        Also what ``then`` itself saves counts as saved since: a result may name a task twice.
+        """
         then = self._then.pop(number)
-        then(now, result, self._saved_since.pop(number, _NOTHING))
+        then(now, result, self._saved_since.get(number, _NOTHING))
+        self._saved_since.pop(number, None)
 
     # Handlers
 
