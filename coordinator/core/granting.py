@@ -82,6 +82,8 @@ class Granting:
         self, now: Now, handler: Handler, granted: dict[Session, list[tuple[Handler, list[Task]]]]
     ) -> None:
         rotation = handler.rotation
+        # Shares, so that one sidecar does not take all that several ask for.
+        share = -(-handler.live // len(rotation))
         full = 0
         while full < len(rotation):
             session = rotation[0]
@@ -90,11 +92,10 @@ class Granting:
                 full += 1
                 rotation.rotate(-1)
                 continue
-            # Shares, so that one sidecar does not take all that several ask for.
-            share = -(-handler.live // len(rotation))
-            count = min(share, handler.free(), session.demand(handler), room)
+            count = min(share, handler.live, handler.free(), session.demand(handler), room)
             if count <= 0:
                 return
+            full = 0
             tasks = [
                 task for task in handler.take(count) if self._lease(now, task, handler, session)
             ]
