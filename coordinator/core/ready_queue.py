@@ -35,6 +35,7 @@ class ReadyQueue:
         "overflow",
         "pass_",
         "priority",
+        "returned",
         "unwritten",
         "window",
     )
@@ -44,6 +45,8 @@ class ReadyQueue:
         self.priority = priority
         self.window: deque[Task] = deque()
         """Tasks to take next; some may have left by another way and are skipped."""
+        self.returned: list[Task] = []
+        """Tasks whose lease has ended since the last take; they go first, in their own order."""
         self.live = 0
         """Tasks in the window that are really ready."""
         self.count = 0
@@ -83,7 +86,7 @@ class ReadyQueue:
 
     def put_back(self, task: Task) -> None:
         """Take a task whose lease has ended, at the front."""
-        self.window.appendleft(task)
+        self.returned.append(task)
         self.unwritten.append(task)
         self.live += 1
         self.count += 1
@@ -96,6 +99,9 @@ class ReadyQueue:
     def take(self) -> Task | None:
         """Remove and return the next ready task in memory."""
         window = self.window
+        if self.returned:
+            window.extendleft(reversed(self.returned))
+            self.returned.clear()
         while window:
             task = window.popleft()
             if task.state is State.READY:
