@@ -186,6 +186,10 @@ class Bench:
         """Read the store."""
         return Audit(self.pairs)
 
+    def waiting(self) -> int:
+        """Return how many ready tasks are in memory: the one look inside there is."""
+        return len(self.shard._ledger.waiting)
+
     def to(self, peer: bytes) -> list[Message]:
         """Return everything that a connection has been sent."""
         return [outgoing.message for outgoing in self.sent if outgoing.peer == peer]

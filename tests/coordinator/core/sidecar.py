@@ -14,6 +14,7 @@ from protocol.messages import (
     GrantedTask,
     Handlers,
     Heartbeat,
+    Hello,
     Lease,
     Limit,
     Message,
@@ -70,8 +71,11 @@ class Sidecar:
 
     def say_hello(self, **changes: Any) -> None:
         """Say HELLO, whatever comes of it."""
-        changes = {"sidecar": self.name, "incarnation": self.incarnation} | changes
-        self.say(a_hello(**changes))
+        self.say(self.hello_message(**changes))
+
+    def hello_message(self, **changes: Any) -> Hello:
+        """Return its HELLO."""
+        return a_hello(**{"sidecar": self.name, "incarnation": self.incarnation} | changes)
 
     def beat(self, *running: Running, demand: dict[str, int] | None = None) -> Message:
         """Send a heartbeat; return what came back at once."""
@@ -90,6 +94,10 @@ class Sidecar:
     def declare(self, handler: str = EMAIL, **policy: int) -> None:
         """Serve one handler, and no other from now on."""
         self.say(Handlers([Declaration(handler, policy)]))
+
+    def say_handlers(self, *handlers: str) -> None:
+        """Serve several handlers, and no other from now on."""
+        self.say(Handlers([Declaration(handler, {}) for handler in handlers]))
 
     def serve(self, total: int = 1000, handler: str = EMAIL, **policy: int) -> None:
         """Serve one handler and ask for its tasks."""

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from coordinator.core import layout, submissions
@@ -135,7 +137,7 @@ class TestSameIdAgain:
 
     @pytest.mark.parametrize("change", [{"payload": b"other"}, {"handler": "email.other"}])
     def test_other_content_is_rejected_and_the_first_is_unharmed(
-        self, change: dict[str, object]
+        self, change: dict[str, Any]
     ) -> None:
         bench = Bench()
         sidecar = Sidecar(bench)
