@@ -49,7 +49,7 @@ class Settlement:
             else:
                 late.append((place, outcome))
         if late:
-            self._look_up(peer, message.number, late)
+            self._look_up(peer, message.number, late, [])
         else:
             self._ledger.send(peer, Recorded(message.number, []))
 
@@ -181,22 +181,32 @@ class Settlement:
 
     # Outcomes without a lease
 
-    def _look_up(self, peer: bytes, number: int, late: list[tuple[int, Outcome]]) -> None:
-        def then(now: Now, found: dict[bytes, bytes], saved: Any) -> None:
-            exceptions = []
+    def _look_up(
+        self,
+        peer: bytes,
+        number: int,
+        late: list[tuple[int, Outcome]],
+        exceptions: list[Unrecorded],
+    ) -> None:
+        def then(now: Now, found: dict[bytes, bytes], saved: set[bytes]) -> None:
+            again: list[tuple[int, Outcome]] = []
             for place, outcome in late:
-                code = self._take_late(now, outcome, found.get(task_key(outcome.id)), saved)
+                if outcome.id in saved:
+                    again.append((place, outcome))  # The record that was read is out of date.
+                    continue
+                code = self._take_late(now, outcome, found.get(task_key(outcome.id)))
                 if code is not None:
                     self._ledger.count(code)
                     exceptions.append(Unrecorded(place, code))
-            self._ledger.send(peer, Recorded(number, exceptions))
+            if again:
+                self._look_up(peer, number, again, exceptions)
+            else:
+                self._ledger.send(peer, Recorded(number, sorted(exceptions)))
 
         keys = [task_key(outcome.id) for _, outcome in late]
         self._ledger.ask(GetMany(keys), then, watch=True)
 
-    def _take_late(  # noqa: PLR0911 (one per reason)
-        self, now: Now, outcome: Outcome, record: bytes | None, saved: set[bytes]
-    ) -> str | None:
+    def _take_late(self, now: Now, outcome: Outcome, record: bytes | None) -> str | None:
         """Take an outcome whose lease has ended, or return the code that says why not."""
         ledger = self._ledger
         if outcome.id in ledger.leased:
@@ -205,8 +215,6 @@ class Settlement:
         if task is None:
             if record is None:
                 return Code.UNKNOWN_TASK
-            if outcome.id in saved:
-                return Code.STALE_TOKEN  # The record that was read is out of date.
             task = ledger.read_record(outcome.id, record)
         if task is None or task.token != outcome.token:
             return Code.STALE_TOKEN
@@ -231,7 +239,7 @@ def _remember(now: Now, task: Task, outcome: Outcome, sidecar: str) -> None:
     error_type = message = detail = ""
     if type(value) is Failure:
         error_type, message, detail, _ = value
-    started_ms = now.wall_ms - run_us // 1000
+    started_ms = max(0, now.wall_ms - run_us // 1000)
     if len(history) >= HISTORY_MAX:
         del history[1]
     if len(history) >= DETAILS_KEPT and history[-DETAILS_KEPT].detail:
