@@ -59,7 +59,7 @@ class Granting:
         for task_id, token, since_ms in running:
             task = self._ledger.leased.get(task_id)
             if task is not None and task.token == token and task.session is session:
-                task.running_since_ms = now.wall_ms - since_ms
+                task.running_since_ms = max(task.submitted_ms, now.wall_ms - since_ms)
 
     # Grants
 
