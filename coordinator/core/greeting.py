@@ -41,6 +41,10 @@ class Greeting:
         session.renew(now.ms)
         self._numbers += 1
         self._granting.withdraw(session)
+        displaced = ledger.sessions.of_peer(peer)
+        if displaced is not None:
+            # Its grants would go astray: the connection belongs to who said HELLO last.
+            self._granting.withdraw(displaced)
         ledger.sessions.connect(session, peer, self._numbers)
         welcome = Welcome(
             version=version.negotiate(hello.version_min, hello.version_max) or 0,

@@ -110,13 +110,16 @@ class Sessions:
 
     def connect(self, session: Session, peer: bytes, number: int) -> None:
         """Bind a session to the connection from which its HELLO came."""
-        self._by_peer.pop(session.peer, None)
+        self._disconnect(session)
         session.welcome(number, peer)
         self._by_peer[peer] = session
 
     def remove(self, session: Session) -> None:
         """Forget a session."""
         self._by_incarnation.pop(session.incarnation, None)
+        self._disconnect(session)
+
+    def _disconnect(self, session: Session) -> None:
         if self._by_peer.get(session.peer) is session:
             del self._by_peer[session.peer]
 
