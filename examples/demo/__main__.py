@@ -59,8 +59,7 @@ async def _run(folder: Path, seed: int) -> int:
         trouble.append(str(error))
     finally:
         await scene.stop_in_a_hurry()
-    found = await verdict.judge(story)
-    found["every process did its part"] = trouble
+    found = {"every process did its part": trouble} | await verdict.judge(story)
     verdict.show(story, found)
     broken = [promise for promise, problems in found.items() if problems]
     if broken:

@@ -30,7 +30,11 @@ def lost(cases: Sequence[Case]) -> list[str]:
 
 def not_accepted(cases: Sequence[Case]) -> list[str]:
     """Return the tasks that were not accepted."""
-    return [f"{case.handler}: {case.trouble}" for case in cases if not case.id]
+    return [
+        f"{case.handler}: {case.trouble or 'it was never submitted'}"
+        for case in cases
+        if not case.id
+    ]
 
 
 def other_end(cases: Sequence[Case]) -> list[str]:
