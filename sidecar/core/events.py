@@ -7,7 +7,7 @@ Events come in by ``Sidecar.step``; effects go out by ``Sidecar.flush``. Connect
 from dataclasses import dataclass, field
 
 from protocol.errors import ProtocolError
-from protocol.messages import Message
+from protocol.messages import Failure, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,8 @@ class LocalOpened:
     """An app or service connected."""
 
     connection: int
+    process: int = 0
+    """The number of the supervised process at its other end; 0 is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,14 @@ class LocalClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessEnded:
+    """A supervised process is gone, and its whole group with it."""
+
+    process: int
+    cause: Failure
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """The process shall end: finish or give back what is held."""
 
@@ -70,8 +80,37 @@ Event = (
     | FromLocal
     | LocalRefused
     | LocalClosed
+    | ProcessEnded
     | Drain
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A supervised process has attached with handlers."""
+
+    process: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A supervised process has told outcomes."""
+
+    process: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """An attempt that was told to stop did not, and runs in a supervised process."""
+
+    process: int
+    at_once: bool
+    """Nothing in the process may go on; otherwise what else runs in it may end first."""
+
+
+OfProcess = Serving | Finished | Stuck
+"""What the core tells of supervised processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,5 +132,6 @@ class Effects:
     to_local: list[tuple[int, Message]] = field(default_factory=list)
     close: list[int] = field(default_factory=list)
     """Connections to close once what stands before them in ``to_local`` is written."""
+    processes: list[OfProcess] = field(default_factory=list)
     stopped: bool = False
     """The drain is over: send what is above, then exit."""

@@ -44,14 +44,17 @@ class Holdings:
         """Not later than the next timeout of an attempt; an earlier value costs one look."""
         self.late = 0
         """Outcomes that came after their lease had ended."""
+        self._stuck: dict[int, bool] = {}
+        self._stopping = False
 
     # --- Connections ---------------------------------------------------------------------------
 
-    def open(self, connection: int, slots: Iterable[Limit]) -> None:
+    def open(self, connection: int, slots: Iterable[Limit], *, killable: bool = False) -> None:
         """Add the lanes of a service that has attached."""
         self._where[connection] = {}
         for handler, count in slots:
-            self._lanes.setdefault(handler, []).append(Lane(connection, handler, count))
+            lane = Lane(connection, handler, count, killable=killable)
+            self._lanes.setdefault(handler, []).append(lane)
 
     def lane(self, connection: int, handler: str) -> Lane | None:
         """Return the lane of a handler on a connection."""
@@ -64,19 +67,26 @@ class Holdings:
         """Tell whether any connection serves a handler."""
         return handler in self._lanes
 
-    def close(self, now_ms: int, connection: int) -> list[Outcome]:
-        """Remove a connection that has ended; return the outcomes of what it had."""
-        outcomes: list[Outcome] = []
+    def close(self, now_ms: int, connection: int) -> tuple[list[Outcome], list[Outcome]]:
+        """Remove a connection that has ended.
+
+        Returns:
+            The outcomes of attempts that may have begun, and those of tasks that have not.
+        """
+        begun: list[Outcome] = []
+        unused: list[Outcome] = []
+        self._stuck.pop(connection, None)
         if self._where.pop(connection, None) is None:
-            return outcomes
+            return begun, unused
         for lane in [x for x in self._all_lanes() if x.connection == connection]:
             lanes = self._lanes[lane.handler]
             lanes.remove(lane)
-            outcomes += _abandoned(now_ms, lane)
+            begun += _abandoned(now_ms, lane)
+            unused += [Outcome(*key, OutcomeKind.RETURNED, 0, None) for key in lane.waiting]
             if not lanes:
                 del self._lanes[lane.handler]
-                outcomes += _returned(self._buffered.pop(lane.handler, ()))
-        return outcomes
+                unused += _returned(self._buffered.pop(lane.handler, ()))
+        return begun, unused
 
     def _all_lanes(self) -> Iterator[Lane]:
         for lanes in self._lanes.values():
@@ -150,8 +160,12 @@ class Holdings:
 
     # --- The end of leases ---------------------------------------------------------------------
 
-    def revoke(self, leases: Iterable[Key], reason: str) -> Revocations:
-        """End leases that are not ours any more; return whom to tell."""
+    def revoke(self, leases: Iterable[Key], reason: str, stop_by_ms: int = NEVER_MS) -> Revocations:
+        """End leases that are not ours any more; return whom to tell.
+
+        In a supervised process an attempt must have ended by ``stop_by_ms``, and by when its
+        timeout and the grace have passed.
+        """
         told: Revocations = []
         elsewhere = set()
         for lease in leases:
@@ -159,7 +173,7 @@ class Holdings:
             for connection, where in self._where.items():
                 lane = where.get(key)
                 if lane is not None:
-                    if self._end(where, lane, key):
+                    if self._end(where, lane, key, stop_by_ms):
                         told.append((connection, Revoked(*key, reason)))
                     break
             else:
@@ -168,20 +182,27 @@ class Holdings:
             self._drop_buffered(elsewhere)
         return told
 
-    def void(self, reason: str) -> Revocations:
+    def void(self, reason: str, stop_by_ms: int) -> Revocations:
         """End every lease; return whom to tell."""
         self._buffered.clear()
-        return self.revoke([key for where in self._where.values() for key in where], reason)
+        held = [key for where in self._where.values() for key in where]
+        return self.revoke(held, reason, stop_by_ms)
 
-    def _end(self, where: dict[Key, Lane], lane: Lane, key: Key) -> bool:
+    def _end(self, where: dict[Key, Lane], lane: Lane, key: Key, stop_by_ms: int) -> bool:
         """End one lease that was handed over; return whether it had not ended before."""
         if key in lane.waiting:
             # It has not begun and will not, so that no slot is taken by it.
             del lane.waiting[key], where[key]
             return True
-        if lane.begun[key].standing is Standing.GONE:
+        stamp = lane.begun[key]
+        if stamp.standing is Standing.GONE:
             return False
-        lane.end(key)
+        if lane.killable:
+            stop_by_ms = min(stop_by_ms, stamp.due_ms + self._cancel_grace_ms)
+            lane.end(key, stop_by_ms)
+            self.due_ms = min(self.due_ms, stop_by_ms)
+        else:
+            lane.end(key)
         return True
 
     def _drop_buffered(self, keys: set[Key]) -> None:
@@ -206,11 +227,31 @@ class Holdings:
                 elif stamp.standing is Standing.LIVE:
                     told.append((lane.connection, Revoked(*key, "timeout")))
                     lane.revoke(key, Standing.TIMED_OUT, now_ms + self._cancel_grace_ms)
+                elif lane.killable:
+                    self._condemn(lane, key)
                 else:
                     outcomes.append(_unanswered(now_ms, lane, key))
                     lane.end(key)
                 self.due_ms = min(self.due_ms, lane.begun[key].due_ms)
         return told, outcomes
+
+    def _condemn(self, lane: Lane, key: Key) -> None:
+        """Note that a process must end, since an attempt in it does not stop.
+
+        Nothing is told of the attempt until the process is gone. While its lease stands the others
+        in the process have time to end; where leases are gone no time is left.
+        """
+        standing = lane.begun[key].standing
+        at_once = standing is not Standing.TIMED_OUT or self._stopping
+        lane.revoke(key, standing, NEVER_MS)
+        self._stuck[lane.connection] = self._stuck.get(lane.connection, False) or at_once
+        for other in self._all_lanes():
+            other.condemned = other.condemned or other.connection == lane.connection
+
+    def take_stuck(self) -> dict[int, bool]:
+        """Return the connections whose processes must end, and whether at once; forget them."""
+        stuck, self._stuck = self._stuck, {}
+        return stuck
 
     # --- Stopping ------------------------------------------------------------------------------
 
@@ -230,6 +271,7 @@ class Holdings:
 
     def stop(self, now_ms: int, due_ms: int) -> tuple[Revocations, list[Outcome]]:
         """Revoke all attempts, which have until ``due_ms`` to say what they came to."""
+        self._stopping = True
         told: Revocations = []
         outcomes: list[Outcome] = []
         for lane in self._all_lanes():
@@ -292,7 +334,7 @@ def _returned(tasks: Iterable[GrantedTask]) -> list[Outcome]:
 
 
 def _abandoned(now_ms: int, lane: Lane) -> list[Outcome]:
-    """Return the outcomes of a lane whose connection has ended."""
+    """Return the outcomes of attempts whose connection has ended."""
     outcomes = []
     for key, stamp in lane.begun.items():
         if stamp.standing is Standing.LIVE:
@@ -300,7 +342,6 @@ def _abandoned(now_ms: int, lane: Lane) -> list[Outcome]:
             outcomes.append(Outcome(*key, OutcomeKind.LOST, run_us, _CRASH))
         elif stamp.standing is not Standing.GONE:
             outcomes.append(_unanswered(now_ms, lane, key))
-    outcomes += [Outcome(*key, OutcomeKind.RETURNED, 0, None) for key in lane.waiting]
     return outcomes
 
 

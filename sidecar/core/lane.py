@@ -41,10 +41,19 @@ class Stamp(NamedTuple):
 class Lane:
     """One handler on one connection."""
 
-    __slots__ = ("begun", "connection", "done", "handed", "handler", "slots", "total", "waiting")
+    __slots__ = (
+        *("begun", "condemned", "connection", "done", "handed", "handler"),
+        *("killable", "slots", "total", "waiting"),
+    )
 
-    def __init__(self, connection: int, handler: str, slots: int) -> None:
+    def __init__(
+        self, connection: int, handler: str, slots: int, *, killable: bool = False
+    ) -> None:
         self.connection = connection
+        self.killable = killable
+        """Whether the process at the other end is supervised: what does not stop is ended."""
+        self.condemned = False
+        """Whether that process is to end: it takes no more tasks."""
         self.handler = handler
         self.slots = slots
         self.total = 0
@@ -59,7 +68,7 @@ class Lane:
     @property
     def room(self) -> int:
         """How many more tasks the service takes."""
-        return max(0, self.total - self.handed)
+        return 0 if self.condemned else max(0, self.total - self.handed)
 
     @property
     def idle(self) -> int:
@@ -96,10 +105,10 @@ class Lane:
         done, self.done = self.done, 0
         return done
 
-    def end(self, key: Key) -> None:
+    def end(self, key: Key, stop_by_ms: int = NEVER_MS) -> None:
         """End a lease; its slot stays taken until the service answers."""
         stamp = self.begun[key]
-        self.begun[key] = Stamp(stamp.since_ms, NEVER_MS, Standing.GONE)
+        self.begun[key] = Stamp(stamp.since_ms, stop_by_ms, Standing.GONE)
 
     def revoke(self, key: Key, standing: Standing, due_ms: int) -> None:
         """Note that an attempt was told to stop and has until ``due_ms`` to say what it came to."""

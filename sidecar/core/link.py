@@ -232,6 +232,11 @@ class Link:
     def _deadline_after(self, sent_ms: int) -> int:
         return sent_ms + self.timeout_ms - self._margin_ms()
 
+    @property
+    def margin_ms(self) -> int:
+        """How long before the coordinator this side gives leases up, at the least."""
+        return self._margin_ms()
+
     def _margin_ms(self) -> int:
         return max(self.timeout_ms // 10, MARGIN_MS_MIN)
 

@@ -5,7 +5,7 @@ The shell calls ``flush`` once per turn of its event loop, and again at ``next_d
 latest, so that whatever arises in one turn leaves in few messages.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from protocol.errors import CODES
 from protocol.limits import FRAME_BYTES_MAX
@@ -33,7 +33,9 @@ from protocol.messages import (
 from sidecar.core import events as e
 from sidecar.core.demand import Demand as Asked
 from sidecar.core.drain import Drain
+from sidecar.core.evidence import Evidence
 from sidecar.core.holdings import Holdings
+from sidecar.core.lane import Key
 from sidecar.core.link import Link
 from sidecar.core.outbox import Outbox
 from sidecar.core.outcomes import Unrecorded
@@ -43,6 +45,7 @@ from sidecar.core.submissions import Submissions
 from sidecar.core.terms import NEVER_MS, Identity, Terms
 
 _STOPPING_RETRY_MS = 1_000
+_LEASE_LOST = "lease-lost"
 
 
 class Sidecar:
@@ -55,6 +58,7 @@ class Sidecar:
         self._identity = identity
         self._link = Link(identity)
         self._holdings = Holdings(terms.cancel_grace_ms)
+        self._evidence = Evidence()
         self._asked = Asked()
         self._unrecorded = Unrecorded()
         self._submissions = Submissions(terms)
@@ -70,6 +74,7 @@ class Sidecar:
         """Whether the whole demand is to be stated again."""
         self._close: list[int] = []
         self._notes: list[e.Note] = []
+        self._of_processes: list[e.OfProcess] = []
 
     @property
     def session_open(self) -> bool:
@@ -90,22 +95,27 @@ class Sidecar:
                 self._link.up(now_ms)
             case e.LinkDown():
                 self._link.down()
-            case e.LocalOpened(connection):
+            case e.LocalOpened(connection, process):
                 self._peers.open(now_ms, connection)
+                if process:
+                    self._evidence.open(connection, process)
             case e.LocalRefused(connection, error):
                 self._turn_away(now_ms, connection, Refusal(error.code, error.detail))
             case e.LocalClosed(connection):
                 self._forget(now_ms, connection)
+            case e.ProcessEnded(process, cause):
+                self._unrecorded.add(self._evidence.ended(process, cause))
             case e.Drain():
                 self._begin_drain(now_ms)
 
     def _expire(self, now_ms: int) -> None:
         if self._link.expire(now_ms):
-            self._void("the coordinator did not answer in time")
+            self._void(now_ms, "the coordinator did not answer in time")
 
-    def _void(self, reason: str) -> None:
+    def _void(self, now_ms: int, reason: str) -> None:
         held = len(self._holdings.leases())
-        self._outbox.revoke(self._holdings.void("lease-lost"))
+        stop_by_ms = now_ms + self._link.margin_ms
+        self._outbox.revoke(self._holdings.void(_LEASE_LOST, stop_by_ms))
         if held:
             self._notes.append(e.Note("leases_lost", {"count": held, "reason": reason}))
 
@@ -128,10 +138,10 @@ class Sidecar:
                 self._link.beat(now_ms, message)
             case Welcome():
                 if self._link.welcome(now_ms, message):
-                    self._welcomed(message)
+                    self._welcomed(now_ms, message)
             case Revoke(revoked):
                 for lease in revoked:
-                    self._outbox.revoke(self._holdings.revoke([lease[:2]], lease.reason))
+                    self._end_leases(now_ms, [lease[:2]], lease.reason)
             case Refused():
                 self._link.refused(now_ms, message)
             case Goodbye(reason):
@@ -148,11 +158,15 @@ class Sidecar:
         if self._drain.begun:
             self._unrecorded.add(self._holdings.give_back())
 
-    def _welcomed(self, message: Welcome) -> None:
+    def _end_leases(self, now_ms: int, leases: Sequence[Key], reason: str) -> None:
+        stop_by_ms = now_ms + self._link.margin_ms if reason == _LEASE_LOST else NEVER_MS
+        self._outbox.revoke(self._holdings.revoke(leases, reason, stop_by_ms))
+
+    def _welcomed(self, now_ms: int, message: Welcome) -> None:
         if message.resumed:
-            self._outbox.revoke(self._holdings.revoke(message.lost, "lease-lost"))
+            self._end_leases(now_ms, message.lost, _LEASE_LOST)
         else:
-            self._void("the coordinator does not know them")
+            self._void(now_ms, "the coordinator does not know them")
         self._asked.restart()
         self._unrecorded.resend()
         self._submissions.resend()
@@ -182,6 +196,8 @@ class Sidecar:
                 for handler, count in finished:
                     self._asked.finished(now_ms, handler, count)
                     self._touched.add(handler)
+                if process := self._evidence.process_of(connection):
+                    self._of_processes.append(e.Finished(process, len(outcomes)))
             case Submit(batches):
                 for verdict in self._submissions.submit(now_ms, connection, batches):
                     self._outbox.verdicts([(connection, verdict)])
@@ -204,7 +220,10 @@ class Sidecar:
         if self._drain.begun and message.declarations:
             raise Refusal("stopping", "this sidecar stops and takes no more services")
         version = self._peers.attach(connection, message)
-        self._holdings.open(connection, message.slots)
+        process = self._evidence.process_of(connection)
+        self._holdings.open(connection, message.slots, killable=process > 0)
+        if process and message.declarations:
+            self._of_processes.append(e.Serving(process))
         self._announce = self._announce or bool(message.declarations)
         self._outbox.first(connection, Attached(version, self._identity.sidecar, FRAME_BYTES_MAX))
 
@@ -228,7 +247,8 @@ class Sidecar:
     def _forget(self, now_ms: int, connection: int) -> None:
         handlers = self._peers.handlers_of(connection)
         self._announce = self._peers.close(connection) or self._announce
-        self._unrecorded.add(self._holdings.close(now_ms, connection))
+        begun, unused = self._holdings.close(now_ms, connection)
+        self._unrecorded.add(self._evidence.close(now_ms, connection, begun) + unused)
         self._submissions.forget(connection)
         self._questions.forget(connection)
         self._touched.update(handlers)
@@ -253,9 +273,8 @@ class Sidecar:
             self._outbox.revoke(told)
             self._unrecorded.add(outcomes)
             self._notes.append(e.Note("attempts_stopped", {"count": len(told)}))
-        return self._drain.advance(
-            now_ms, held=not self._holdings.empty, unrecorded=len(self._unrecorded) > 0
-        )
+        held = not self._holdings.empty or len(self._evidence) > 0
+        return self._drain.advance(now_ms, held=held, unrecorded=len(self._unrecorded) > 0)
 
     # --- Effects -------------------------------------------------------------------------------
 
@@ -273,6 +292,7 @@ class Sidecar:
         effects.to_local = self._outbox.take()
         effects.close, self._close = self._close, []
         effects.reconnect, self._link.reconnect = self._link.reconnect, False
+        effects.processes, self._of_processes = self._of_processes, []
         effects.notes = self._notes + self._link.notes
         self._notes, self._link.notes = [], []
         return effects
@@ -281,6 +301,9 @@ class Sidecar:
         told, outcomes = self._holdings.overdue(now_ms)
         self._outbox.revoke(told)
         self._unrecorded.add(outcomes)
+        for connection, at_once in self._holdings.take_stuck().items():
+            self._end_process(connection, at_once)
+        self._unrecorded.add(self._evidence.overdue(now_ms))
         self._outbox.verdicts(self._submissions.give_up(now_ms))
         self._outbox.replies(self._questions.give_up(now_ms))
         if now_ms >= self._peers.due_ms:
@@ -288,10 +311,17 @@ class Sidecar:
                 late = Refusal("malformed", "no ATTACH arrived in time")
                 self._turn_away(now_ms, connection, late)
 
+    def _end_process(self, connection: int, at_once: bool) -> None:
+        process = self._evidence.process_of(connection)
+        self._evidence.condemn(process)
+        self._of_processes.append(e.Stuck(process, at_once))
+        self._touched.update(self._peers.handlers_of(connection))
+
     def _to_coordinator(self, now_ms: int) -> list[Message]:
         link = self._link
         if link.hello_due(now_ms):
-            return [link.hello(now_ms, self._holdings.leases() + self._unrecorded.leases())]
+            held = self._holdings.leases() + self._evidence.leases()
+            return [link.hello(now_ms, held + self._unrecorded.leases())]
         if not link.open:
             return []
         messages: list[Message] = []
@@ -342,6 +372,7 @@ class Sidecar:
         due_ms = min(
             self._link.due_ms,
             self._holdings.due_ms,
+            self._evidence.due_ms,
             self._submissions.due_ms,
             self._questions.due_ms,
             self._peers.due_ms,
