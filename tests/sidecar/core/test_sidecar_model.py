@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from protocol import messages as m
 from sidecar.core import events as e
@@ -54,10 +54,15 @@ class SidecarMachine(RuleBasedStateMachine):
         self.held: set[Key] = set()
         self.outcomes: dict[Key, m.Outcome | None] = {}
         """Of leases that ended here and are not recorded; None while it was not seen yet."""
+        self.ran_out: set[Key] = set()
+        """Leases that ended at the deadline."""
         self.recorded: set[Key] = set()
         self.in_flight: dict[int, list[m.Outcome]] = {}
         self.handed_ms: dict[Key, int] = {}
+        self.silent_ms: dict[Key, int] = {}
+        """When attempts that were revoked at their timeout are reported without their word."""
         self.reconnects = 0
+        self.paused = False
 
     # --- Reading what the core did ----------------------------------------------------------------
 
@@ -65,6 +70,7 @@ class SidecarMachine(RuleBasedStateMachine):
         """The model's deadline, looked at before each event as the core must do."""
         if self.driver.now_ms >= self.deadline_ms:
             self.deadline_ms = NEVER_MS
+            self.ran_out |= self.held
             for key in list(self.held):
                 self.gone(key)
 
@@ -83,9 +89,15 @@ class SidecarMachine(RuleBasedStateMachine):
     def look(self) -> None:
         """Read everything that was sent, and check it."""
         self.void()
+        self.paused = False
+        for key, due_ms in self.silent_ms.items():
+            if self.driver.now_ms >= due_ms:
+                self.ended(key)
         for to, message in self.driver.to_local:
             if isinstance(message, m.Tasks):
                 self.see_tasks(to, message)
+            elif isinstance(message, m.Revoke):
+                self.see_revoked(message)
         for sent in self.driver.to_coordinator:
             self.see(sent)
         self.driver.forget()
@@ -105,6 +117,14 @@ class SidecarMachine(RuleBasedStateMachine):
                 service.queue.append(key)
                 service.received += 1
         assert service.received <= service.total, "more was handed over than was asked for"
+
+    def see_revoked(self, message: m.Revoke) -> None:
+        for revoked in message.revoked:
+            if revoked.reason == "timeout":
+                key = (revoked.id, revoked.token)
+                assert key not in self.silent_ms, "an attempt timed out twice"
+                assert self.driver.now_ms >= self.handed_ms[key] + ATTEMPT_MS
+                self.silent_ms[key] = self.driver.now_ms + GRACE_MS
 
     def see(self, message: m.Message) -> None:
         match message:
@@ -131,16 +151,18 @@ class SidecarMachine(RuleBasedStateMachine):
     def see_outcome(self, outcome: m.Outcome) -> None:
         key = (outcome.id, outcome.token)
         assert key not in self.recorded, "a recorded outcome was sent again"
-        if key in self.held:
-            assert outcome.kind is RETRY, "an outcome that nothing led to"
-            assert self.driver.now_ms - self.handed_ms[key] >= ATTEMPT_MS + GRACE_MS
-            self.ended(key, outcome)
-        assert key in self.outcomes, "an outcome of a lease that is gone"
+        assert key in self.outcomes, "an outcome that nothing led to"
         assert self.outcomes[key] in (None, outcome), "two outcomes of one lease"
         self.outcomes[key] = outcome
 
     # --- The coordinator --------------------------------------------------------------------------
 
+    @initialize(total=st.integers(1, 6))
+    def begin(self, total: int) -> None:
+        self.come_back(resumed=True)
+        self.attach(slots=2, total=total)
+
+    @precondition(lambda self: not self.link_up)
     @rule()
     def connect(self) -> None:
         self.void()
@@ -149,6 +171,17 @@ class SidecarMachine(RuleBasedStateMachine):
         self.driver.step(e.LinkUp())
         self.look()
 
+    @precondition(lambda self: not self.driver.core.session_open)
+    @rule(resumed=st.booleans())
+    def come_back(self, resumed: bool) -> None:
+        self.connect()
+        while not self.driver.core.session_open:
+            if self.hello is None:
+                self.pass_time(100)
+            else:
+                self.welcomed(resumed, set())
+
+    @precondition(lambda self: self.link_up)
     @rule()
     def disconnect(self) -> None:
         self.void()
@@ -163,19 +196,26 @@ class SidecarMachine(RuleBasedStateMachine):
         self.void()
         assert self.hello is not None
         named = [(x.id, x.token) for x in self.hello.held]
-        lost = data.draw(st.sets(st.sampled_from(named))) if named and resumed else set(named)
+        self.welcomed(resumed, data.draw(st.sets(st.sampled_from(named))) if named else set())
+
+    def welcomed(self, resumed: bool, lost: set[Key]) -> None:
+        """Welcome the sidecar; ``lost`` are those of what it named that it has no more."""
+        self.void()
+        assert self.hello is not None
+        named = {(x.id, x.token) for x in self.hello.held}
         self.hello = None
-        leases = [m.Lease(*key) for key in sorted(lost)]
-        hello_spoiled = not set(named) <= self.held | set(self.outcomes)
-        self.driver.welcome(resumed=resumed, lost=leases)
+        lost = lost if resumed else named
+        self.driver.welcome(resumed=resumed, lost=[m.Lease(*key) for key in sorted(lost)])
         if self.driver.core.session_open:
-            assert not hello_spoiled, "a lease that ran out is believed held"
+            assert not named & self.ran_out, "a lease that ran out is believed held"
             self.deadline_ms = self.hello_ms + DEADLINE_MS
             self.granted = self.stated = 0
             self.heartbeat_ms = None
-            self.in_flight.clear()
             for key in lost if resumed else set(self.held):
                 self.gone(key)
+            missing = set(self.in_flight)
+            sent = [x.number for x in self.driver.to_coordinator if isinstance(x, m.Outcomes)]
+            assert missing <= set(sent), "an unrecorded outcome was not sent again"
         self.look()
 
     @precondition(lambda self: self.heartbeat_ms is not None)
@@ -264,7 +304,7 @@ class SidecarMachine(RuleBasedStateMachine):
             if any(s.queue for s in self.services.values())
             else st.just((0, Service(1)))
         )
-        told = []
+        told: list[m.Outcome] = []
         while service.queue and (not told or data.draw(st.booleans())):
             key = data.draw(st.sampled_from(service.begun))
             outcome = an_outcome(1, id=key[0], token=key[1])
@@ -284,24 +324,25 @@ class SidecarMachine(RuleBasedStateMachine):
         expected = {}
         for place, key in enumerate(service.queue):
             if key in self.held:
-                late = self.driver.now_ms - self.handed_ms[key] >= ATTEMPT_MS
-                kinds = {RETRY, LOST} if late else {LOST}
-                expected[key] = kinds if place < service.slots else {RETURNED}
+                kind = RETRY if key in self.silent_ms else LOST
+                expected[key] = kind if place < service.slots else RETURNED
                 self.ended(key)
         if not self.services:
             for key in list(self.held):
-                expected[key] = {RETURNED}
+                expected[key] = RETURNED
                 self.ended(key)
         self.driver.close(number)
         self.look()
-        for key, kinds in expected.items():
+        for key, kind in expected.items():
             outcome = self.outcomes[key]
-            assert outcome is None or outcome.kind in kinds
+            assert outcome is None or outcome.kind is kind
 
     # --- Time -------------------------------------------------------------------------------------
 
-    @rule(ms=st.sampled_from([1, 100, HEARTBEAT_MS, DEADLINE_MS]))
+    @rule(ms=st.sampled_from([1, 10, 100, HEARTBEAT_MS, 4_500, DEADLINE_MS]))
     def pass_time(self, ms: int) -> None:
+        self.driver.flush()
+        self.look()
         end_ms = self.driver.now_ms + ms
         while (due_ms := self.driver.core.next_due_ms()) is not None and due_ms <= end_ms:
             assert due_ms > self.driver.now_ms, "the core asks to be called again at once"
@@ -320,12 +361,15 @@ class SidecarMachine(RuleBasedStateMachine):
             if self.heartbeat_ms is not None:
                 self.beat()
 
-    @rule(ms=st.sampled_from([500, DEADLINE_MS]))
+    @rule(ms=st.sampled_from([100, 500, 5_000, DEADLINE_MS]))
     def be_paused(self, ms: int) -> None:
+        """The next event finds what is void before the core was called by its timer."""
         self.driver.jump(ms)
+        self.paused = True
 
     # --- Always -----------------------------------------------------------------------------------
 
+    @precondition(lambda self: not self.paused)
     @invariant()
     def held_leases_are_those_of_the_model(self) -> None:
         self.driver.flush()
@@ -338,6 +382,7 @@ class SidecarMachine(RuleBasedStateMachine):
             len(self.held & set(s.begun)) for s in self.services.values()
         )
 
+    @precondition(lambda self: not self.paused)
     @invariant()
     def tasks_wait_only_while_nobody_has_room(self) -> None:
         if int(self.driver.facts()["tasks_buffered"]):
@@ -345,18 +390,16 @@ class SidecarMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Everything that came to an outcome is recorded in the end, and nothing else is held."""
+        self.void()
         for number in list(self.services):
             self.driver.close(number)
             service = self.services.pop(number)
             for key in [*service.queue, *(self.held if not self.services else ())]:
                 self.ended(key)
             self.look()
+        self.link_up = False
         self.connect()
-        while not self.driver.core.session_open:
-            if self.hello is None:
-                self.pass_time(100)
-            else:
-                self.welcome_back()
+        self.come_back(resumed=True)
         while self.in_flight:
             number, sent = self.in_flight.popitem()
             for outcome in sent:
@@ -368,14 +411,6 @@ class SidecarMachine(RuleBasedStateMachine):
         assert not self.outcomes
         assert not self.held
 
-    def welcome_back(self) -> None:
-        self.void()
-        self.hello = None
-        self.in_flight.clear()
-        self.driver.welcome(resumed=True)
-        self.granted = self.stated = 0
-        self.look()
-
 
 TestSidecar = SidecarMachine.TestCase
-TestSidecar.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestSidecar.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
