@@ -58,6 +58,7 @@ class Code:
     BUSY = "busy"
     STORE_FULL = "store_full"
     UNAVAILABLE = "unavailable"
+    SPOOLED = "spooled"
     STOPPING = "stopping"
 
 
@@ -115,6 +116,9 @@ CODES: dict[str, CodeFacts] = {
     ),
     Code.UNAVAILABLE: CodeFacts(
         _RECEIVER, True, True, "The coordinator did not answer; the outcome is not known."
+    ),
+    Code.SPOOLED: CodeFacts(
+        _NOBODY, False, True, "Durable in the sidecar's spool; the coordinator accepts it later."
     ),
     Code.STOPPING: CodeFacts(_RECEIVER, True, False, "The receiver is shutting down."),
 }

@@ -268,7 +268,7 @@ def groups(field: str, value: Any) -> list[Group]:
 limits_ = list_of(Limit, ("handler", name), ("total", integer))
 leases = list_of(Lease, ("id", id16), ("token", integer))
 declarations = list_of(Declaration, ("handler", name), ("policy", policy))
-batches = list_of(Batch, ("request", integer), ("tasks", binary))
+batches = list_of(Batch, ("request", integer), ("tasks", binary), ("spool", boolean))
 running = list_of(Running, ("id", id16), ("token", integer), ("since_ms", integer))
 questions = list_of(Question, ("request", integer), ("id", id16), ("wait_ms", integer))
 revoked = list_of(Revoked, ("id", id16), ("token", integer), ("reason", label))

@@ -98,6 +98,8 @@ class Batch(NamedTuple):
     request: int
     tasks: bytes
     """Made by ``protocol.submission.encode_batch``."""
+    spool: bool = False
+    """On hop L: the sidecar may answer ``spooled``. On hop S it means nothing."""
 
 
 class Verdict(NamedTuple):
@@ -105,7 +107,8 @@ class Verdict(NamedTuple):
 
     request: int
     code: str | None
-    """None, or an error code for the whole batch, of which nothing was stored."""
+    """None; or an error code for the whole batch, of which nothing was stored; or ``spooled``: the
+    batch is durable in the sidecar's spool, and the coordinator has not accepted it yet."""
     detail: str
     retry_after_ms: int
     rejections: list[Rejection]

@@ -90,6 +90,7 @@ def run(config_file: str | None, **flags: object) -> None:
 @click.option("--id", "task_id", metavar="UUID", help="Makes submitting it again harmless.")
 @click.option("--wait", is_flag=True, help="Wait until it has ended; the exit code tells how.")
 @click.option("--timeout", metavar="DURATION", help="With --wait: at most so long.")
+@click.option("--accepted", is_flag=True, help="Take no answer but the coordinator's.")
 @_socket
 @_output
 def submit(**given: Any) -> None:

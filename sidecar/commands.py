@@ -57,6 +57,7 @@ def submit(  # noqa: PLR0913 (one for each option of the command)
     task_id: str | None,
     wait: bool,
     timeout: str | None,
+    accepted: bool,
     socket: str | None,
     output: str,
 ) -> int:
@@ -75,10 +76,15 @@ def submit(  # noqa: PLR0913 (one for each option of the command)
             attempts=attempts,
             content_type=JSON_TYPE,
         )
-        print(json.dumps({"id": task.id}) if output == "json" else task.id, flush=True)
+        print(
+            json.dumps({"id": task.id, "spooled": task.spooled}) if output == "json" else task.id,
+            flush=True,
+        )
+        if task.spooled:
+            sys.stderr.write("spooled: the sidecar keeps it until the coordinator accepts it\n")
         return _wait(client, task.id, timeout, output) if wait else OK
 
-    return _run(work, socket)
+    return _run(work, socket, accepted_only=accepted)
 
 
 def status(task_id: str | None, socket: str | None, output: str) -> int:
@@ -118,10 +124,10 @@ def _wait(client: Client, task_id: str, timeout: str | None, output: str) -> int
     return OK
 
 
-def _run(work: Callable[[Client], int], socket: str | None) -> int:
+def _run(work: Callable[[Client], int], socket: str | None, *, accepted_only: bool = False) -> int:
     """Do something with a client, and turn what goes wrong into a message and an exit code."""
     try:
-        with Client(socket, timeout=ANSWER_TIMEOUT) as client:
+        with Client(socket, timeout=ANSWER_TIMEOUT, accepted_only=accepted_only) as client:
             return work(client)
     except tuple(kind for kind, _ in _EXITS) as error:
         sys.stderr.write(f"pillion-sidecar: {error or 'the wait was over before the task'}\n")

@@ -14,12 +14,24 @@ import uvloop
 from protocol import codec, log
 from protocol.errors import LimitExceeded, ProtocolError
 from protocol.version import SOFTWARE
-from sidecar.core.events import Drain, Event, FromCoordinator, LinkDown, LinkUp, Note
+from sidecar.core.events import (
+    Drain,
+    Event,
+    FromCoordinator,
+    LinkDown,
+    LinkUp,
+    Note,
+    SpoolContents,
+    SpoolDone,
+    SpoolFailed,
+    SpoolWork,
+)
 from sidecar.core.sidecar import Sidecar
 from sidecar.core.terms import Identity, Terms
 from sidecar.errors import SidecarError
 from sidecar.gateway.gateway import Gateway
 from sidecar.settings import Settings
+from sidecar.spool import SpoolStore
 from sidecar.transport import Transport
 
 SLEEP_MS_MAX = 60_000
@@ -28,14 +40,28 @@ SAY_AGAIN_SECONDS = 10.0
 ALARMS = frozenset(
     {"session_lost", "leases_lost", "refused", "welcome_refused", "connection_refused"}
     | {"unexpected_message", "message_too_large", "connection_does_not_read", "attempts_stopped"}
+    | {"spool_failed", "spooled_refused"}
 )
 
 
 class Process:
-    """A running sidecar."""
+    """A running sidecar.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: What it runs with.
+        spool: The spool's store, open; None when there shall be none.
+        contents: What was in it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        spool: SpoolStore | None = None,
+        contents: SpoolContents | None = None,
+    ) -> None:
         self._settings = settings
+        self._spool = spool
+        self._spooling: asyncio.Task[None] | None = None
         self._log = log.logger("sidecar").bind(service=settings.service, sidecar=settings.name)
         self._core = Sidecar(
             Identity(
@@ -49,7 +75,10 @@ class Process:
                 drain_ms=settings.drain_ms,
                 cancel_grace_ms=settings.cancel_grace_ms,
                 submit_timeout_ms=settings.submit_timeout_ms,
+                spool_after_ms=settings.spool_after_ms,
+                spool_bytes_max=settings.spool_bytes_max,
             ),
+            contents,
         )
         self._transport = Transport(
             settings.coordinator,
@@ -148,9 +177,21 @@ class Process:
             self._gateway.send(effects.to_local)
         if effects.close:
             self._gateway.close(effects.close)
+        if effects.spool is not None and self._spool is not None:
+            loop = asyncio.get_running_loop()
+            self._spooling = loop.create_task(self._work_on_spool(self._spool, effects.spool))
         if effects.stopped:
             self._finish()
         self._sleep_until_due()
+
+    async def _work_on_spool(self, spool: SpoolStore, work: SpoolWork) -> None:
+        try:
+            loaded = await spool.work(work)
+        except SidecarError as error:
+            self._step(SpoolFailed(str(error)))
+        else:
+            self._step(SpoolDone(loaded))
+        self._turned()
 
     def _sleep_until_due(self) -> None:
         """Set the one timer there is."""
@@ -218,5 +259,27 @@ def run(settings: Settings) -> int:
     """
     log.set_up(settings.log_format, settings.log_level)
     start = uvloop.run if settings.event_loop == "uvloop" else asyncio.run
-    start(Process(settings).run())
+    start(_run(settings))
     return 0
+
+
+async def _run(settings: Settings) -> None:
+    if settings.spool_dir is None:
+        await Process(settings).run()
+        return
+    spool = SpoolStore(
+        settings.spool_dir, bytes_max=settings.spool_bytes_max, age_ms_max=settings.spool_age_ms
+    )
+    contents = await spool.open()
+    if contents.count or contents.outcomes or spool.too_old:
+        log.logger("sidecar").warning(
+            "spool_not_empty",
+            batches=contents.count,
+            outcomes=len(contents.outcomes),
+            too_old=spool.too_old,
+            spool=str(settings.spool_dir),
+        )
+    try:
+        await Process(settings, spool, contents).run()
+    finally:
+        await spool.close()

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 from protocol import limits
 from protocol.fields import is_name
@@ -49,6 +50,37 @@ TABLE = (
         high=3600 * _SECOND,
     ),
     Setting(
+        "spool_dir",
+        Kind.PATH,
+        None,
+        "Folder for submissions while the coordinator is away; by default below "
+        "$XDG_STATE_HOME/pillion/spool or ~/.local/state/pillion/spool.",
+    ),
+    Setting("no_spool", Kind.FLAG, False, "Keep no spool: submit fails while the coordinator is."),
+    Setting(
+        "spool_after",
+        Kind.DURATION,
+        _SECOND,
+        "A submission without an answer for so long is spooled, and its app told so.",
+        high=3600 * _SECOND,
+    ),
+    Setting(
+        "spool_max",
+        Kind.SIZE,
+        2**30,
+        "How much may be spooled; beyond it apps are told to wait.",
+        low=2**20,
+        high=2**40,
+    ),
+    Setting(
+        "spool_age",
+        Kind.DURATION,
+        limits.DAY_MS,
+        "A batch that was spooled longer ago is not replayed by itself.",
+        low=_SECOND,
+        high=3653 * limits.DAY_MS,
+    ),
+    Setting(
         "event_loop",
         Kind.CHOICE,
         "uvloop",
@@ -83,6 +115,11 @@ class Settings:
     drain_ms: int
     cancel_grace_ms: int
     submit_timeout_ms: int
+    spool_dir: Path | None
+    """None when there shall be no spool."""
+    spool_after_ms: int
+    spool_bytes_max: int
+    spool_age_ms: int
     event_loop: str
     log_format: str
     log_level: str
@@ -91,6 +128,14 @@ class Settings:
 def _default_socket(service: str) -> Path:
     runtime = os.environ.get("XDG_RUNTIME_DIR") or "/run"
     return Path(runtime, "pillion", service, "sidecar.sock")
+
+
+def _default_spool(service: str, socket_path: Path) -> Path:
+    """Return a folder that outlives a restart, one for each socket."""
+    state = os.environ.get("XDG_STATE_HOME", "")
+    base = Path(state) if state.startswith("/") else Path("~/.local/state").expanduser()
+    mark = crc32(os.fsencode(socket_path.absolute()))
+    return base / "pillion" / "spool" / f"{service}-{mark:08x}"
 
 
 def read(
@@ -139,10 +184,16 @@ def build(values: Values) -> Settings:
         problems.append(f"name has {len(name)} characters; at most {limits.ERROR_TYPE_CHARS_MAX}")
     if problems or service is None:
         raise SettingsError(problems)
+    socket_path = Path(values.text_or_none("socket") or _default_socket(service))
+    spool_dir = Path(values.text_or_none("spool_dir") or _default_spool(service, socket_path))
     return Settings(
         service=service,
         coordinator=coordinator,
-        socket=Path(values.text_or_none("socket") or _default_socket(service)),
+        socket=socket_path,
+        spool_dir=None if values.flag("no_spool") else spool_dir,
+        spool_after_ms=values.number("spool_after"),
+        spool_bytes_max=values.number("spool_max"),
+        spool_age_ms=values.number("spool_age"),
         name=name,
         drain_ms=values.number("drain"),
         cancel_grace_ms=values.number("cancel_grace"),

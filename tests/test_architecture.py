@@ -47,6 +47,7 @@ RANKS = {
         "settings": 1,
         "log": 1,
         "transport": 2,
+        "spool": 2,
         "gateway": 2,
         "sdk": 2,
         "runtime": 4,

@@ -7,7 +7,7 @@ Events come in by ``Sidecar.step``; effects go out by ``Sidecar.flush``. Connect
 from dataclasses import dataclass, field
 
 from protocol.errors import ProtocolError
-from protocol.messages import Failure, Message
+from protocol.messages import Failure, Lease, Message, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,20 @@ class ProcessEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class SpoolDone:
+    """The shell's spool has done its work; ``loaded`` is what was to be read."""
+
+    loaded: list[tuple[int, bytes]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolFailed:
+    """The shell's spool can be used no more."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """The process shall end: finish or give back what is held."""
 
@@ -81,6 +95,8 @@ Event = (
     | LocalRefused
     | LocalClosed
     | ProcessEnded
+    | SpoolDone
+    | SpoolFailed
     | Drain
 )
 
@@ -121,6 +137,38 @@ class Note:
     facts: dict[str, int | str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class SpoolContents:
+    """What the shell found in its store at the start."""
+
+    count: int = 0
+    bytes: int = 0
+    last_number: int = 0
+    outcomes: tuple[Outcome, ...] = ()
+    """Outcomes of an earlier process that were not recorded by its end."""
+
+
+@dataclass(slots=True)
+class SpoolWork:
+    """One atomic change of the shell's store, and what to read after it."""
+
+    puts: list[tuple[int, bytes]] = field(default_factory=list)
+    removes: list[int] = field(default_factory=list)
+    outcome_puts: list[Outcome] = field(default_factory=list)
+    outcome_removes: list[Lease] = field(default_factory=list)
+    load_after: int | None = None
+    """Read batches behind this number, up to what the core keeps in memory."""
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.puts
+            or self.removes
+            or self.outcome_puts
+            or self.outcome_removes
+            or self.load_after is not None
+        )
+
+
 @dataclass(slots=True)
 class Effects:
     """What the shell shall do now, in the order of these fields."""
@@ -130,6 +178,8 @@ class Effects:
     """Replace the connection to the coordinator by a fresh one."""
     to_coordinator: list[Message] = field(default_factory=list)
     to_local: list[tuple[int, Message]] = field(default_factory=list)
+    spool: SpoolWork | None = None
+    """Change the spool; ``SpoolDone`` or ``SpoolFailed`` tells the end. One at a time."""
     close: list[int] = field(default_factory=list)
     """Connections to close once what stands before them in ``to_local`` is written."""
     processes: list[OfProcess] = field(default_factory=list)

@@ -4,6 +4,8 @@ An outcome is kept until its RECORDED, over any number of sessions. Few messages
 one time, so that outcomes gather into larger ones by themselves when there are many.
 """
 
+from collections.abc import Iterable
+
 from protocol.messages import Lease, Outcome, Outcomes, Recorded
 from sidecar.core.parcels import outcome_bytes, parcels
 
@@ -21,6 +23,8 @@ class Unrecorded:
         self._in_flight: dict[int, tuple[int, list[Outcome]]] = {}
         self._unsent: list[int] = []
         self._number = 0
+        self._journaled: set[Lease] = set()
+        self._unjournal: list[Lease] = []
         self.recorded = 0
         self.not_taken = 0
         """Outcomes the coordinator did not take: of leases that were gone."""
@@ -31,6 +35,29 @@ class Unrecorded:
     def add(self, outcomes: list[Outcome]) -> None:
         """Keep outcomes until they are recorded."""
         self._gathered += outcomes
+
+    def restore(self, outcomes: Iterable[Outcome]) -> None:
+        """Take the outcomes that an earlier process has journaled."""
+        for outcome in outcomes:
+            self._gathered.append(outcome)
+            self._journaled.add(Lease(outcome[0], outcome[1]))
+
+    @property
+    def journal_due(self) -> bool:
+        """Whether any outcome is neither recorded nor journaled."""
+        return len(self) > len(self._journaled)
+
+    def to_journal(self) -> list[Outcome]:
+        """Return the outcomes that are not journaled yet, and count them as such."""
+        batches = [*[batch for _, batch in self._in_flight.values()], self._gathered]
+        fresh = [o for batch in batches for o in batch if Lease(o[0], o[1]) not in self._journaled]
+        self._journaled.update([Lease(o[0], o[1]) for o in fresh])
+        return fresh
+
+    def to_unjournal(self) -> list[Lease]:
+        """Return the leases whose journaled outcome is recorded now."""
+        leases, self._unjournal = self._unjournal, []
+        return leases
 
     def resend(self) -> None:
         """Send everything in flight again: a new session has opened."""
@@ -69,6 +96,11 @@ class Unrecorded:
         sent_ms, outcomes = sent
         self.recorded += len(outcomes)
         self.not_taken += len(message.exceptions)
+        if self._journaled:
+            leases = [Lease(o[0], o[1]) for o in outcomes]
+            done = [lease for lease in leases if lease in self._journaled]
+            self._journaled.difference_update(done)
+            self._unjournal += done
         if message.number in self._unsent:
             self._unsent.remove(message.number)
             return None

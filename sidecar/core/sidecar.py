@@ -32,15 +32,17 @@ from protocol.messages import (
 )
 from sidecar.core import events as e
 from sidecar.core.demand import Demand as Asked
-from sidecar.core.drain import Drain
+from sidecar.core.drain import Drain, Stage
 from sidecar.core.evidence import Evidence
 from sidecar.core.holdings import Holdings
+from sidecar.core.keeping import Keeping
 from sidecar.core.lane import Key
 from sidecar.core.link import Link
 from sidecar.core.outbox import Outbox
 from sidecar.core.outcomes import Unrecorded
 from sidecar.core.peers import Peers, Refusal
 from sidecar.core.questions import Questions
+from sidecar.core.spool import Spool
 from sidecar.core.submissions import Submissions
 from sidecar.core.terms import NEVER_MS, Identity, Terms
 
@@ -54,14 +56,17 @@ class Sidecar:
     ``now_ms`` never goes back; it must count while the machine sleeps.
     """
 
-    def __init__(self, identity: Identity, terms: Terms) -> None:
+    def __init__(
+        self, identity: Identity, terms: Terms, spooled: e.SpoolContents | None = None
+    ) -> None:
         self._identity = identity
         self._link = Link(identity)
         self._holdings = Holdings(terms.cancel_grace_ms)
         self._evidence = Evidence()
         self._asked = Asked()
         self._unrecorded = Unrecorded()
-        self._submissions = Submissions(terms)
+        self._spool = Spool(spooled, terms.spool_bytes_max)
+        self._submissions = Submissions(terms, self._spool)
         self._questions = Questions(terms)
         self._peers = Peers(identity.service, terms.attach_ms)
         self._drain = Drain(terms)
@@ -74,6 +79,9 @@ class Sidecar:
         """Whether the whole demand is to be stated again."""
         self._close: list[int] = []
         self._notes: list[e.Note] = []
+        self._keeping = Keeping(terms, self._spool, self._unrecorded)
+        if spooled is not None:
+            self._unrecorded.restore(spooled.outcomes)
         self._of_processes: list[e.OfProcess] = []
 
     @property
@@ -105,6 +113,10 @@ class Sidecar:
                 self._forget(now_ms, connection)
             case e.ProcessEnded(process, cause):
                 self._unrecorded.add(self._evidence.ended(process, cause))
+            case e.SpoolDone(loaded):
+                self._outbox.verdicts(self._spool.done(loaded))
+            case e.SpoolFailed(detail):
+                self._outbox.verdicts(self._spool.failed(detail))
             case e.Drain():
                 self._begin_drain(now_ms)
 
@@ -131,7 +143,7 @@ class Sidecar:
                 if round_trip_ms is not None:
                     self._asked.took(round_trip_ms)
             case Accepted(verdicts):
-                self._outbox.verdicts(self._submissions.answer(verdicts))
+                self._outbox.verdicts(self._submissions.answer(now_ms, verdicts))
             case Answer(replies):
                 self._outbox.replies(self._questions.answer(replies))
             case Beat():
@@ -274,7 +286,9 @@ class Sidecar:
             self._unrecorded.add(outcomes)
             self._notes.append(e.Note("attempts_stopped", {"count": len(told)}))
         held = not self._holdings.empty or len(self._evidence) > 0
-        return self._drain.advance(now_ms, held=held, unrecorded=len(self._unrecorded) > 0)
+        return self._drain.advance(
+            now_ms, held=held, unrecorded=not self._keeping.safe_to_leave(open_=self._link.open)
+        )
 
     # --- Effects -------------------------------------------------------------------------------
 
@@ -285,6 +299,8 @@ class Sidecar:
         self._give_up(now_ms)
         handed = self._holdings.dispatch(now_ms)
         self._outbox.tasks(handed)
+        recording = self._drain.stage is Stage.RECORDING
+        effects.spool = self._keeping.work(now_ms, open_=self._link.open, recording=recording)
         effects.stopped = self._drain.begun and self._advance_drain(now_ms)
         effects.to_coordinator = self._to_coordinator(now_ms)
         if effects.stopped:
@@ -293,8 +309,8 @@ class Sidecar:
         effects.close, self._close = self._close, []
         effects.reconnect, self._link.reconnect = self._link.reconnect, False
         effects.processes, self._of_processes = self._of_processes, []
-        effects.notes = self._notes + self._link.notes
-        self._notes, self._link.notes = [], []
+        effects.notes = self._notes + self._link.notes + self._spool.notes
+        self._notes, self._link.notes, self._spool.notes = [], [], []
         return effects
 
     def _give_up(self, now_ms: int) -> None:
@@ -304,6 +320,7 @@ class Sidecar:
         for connection, at_once in self._holdings.take_stuck().items():
             self._end_process(connection, at_once)
         self._unrecorded.add(self._evidence.overdue(now_ms))
+        self._outbox.verdicts(self._submissions.spool_overdue(now_ms))
         self._outbox.verdicts(self._submissions.give_up(now_ms))
         self._outbox.replies(self._questions.give_up(now_ms))
         if now_ms >= self._peers.due_ms:
@@ -342,8 +359,11 @@ class Sidecar:
         self._restate = False
         self._touched.clear()
         messages += self._unrecorded.outgoing(now_ms)
-        messages += self._submissions.outgoing()
-        messages += self._questions.outgoing(now_ms)
+        messages += self._submissions.outgoing(now_ms)
+        if (
+            not self._spool.active
+        ):  # They may be about tasks that the coordinator does not know yet.
+            messages += self._questions.outgoing(now_ms)
         return messages
 
     def _state_handlers(self, messages: list[Message]) -> None:
@@ -377,6 +397,7 @@ class Sidecar:
             self._questions.due_ms,
             self._peers.due_ms,
             self._drain.due_ms,
+            self._keeping.due_ms(self._submissions.spool_due_ms, open_=self._link.open),
         )
         return None if due_ms >= NEVER_MS else due_ms
 
@@ -406,5 +427,6 @@ class Sidecar:
             "submissions_waiting": len(self._submissions),
             "submissions_answered": self._submissions.answered,
             "submissions_given_up": self._submissions.given_up,
+            **self._spool.facts(),
             "questions_waiting": len(self._questions),
         }

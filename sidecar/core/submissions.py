@@ -7,9 +7,11 @@ untouched. What is unanswered is sent again in every new session; ids make that 
 from typing import NamedTuple
 
 from protocol import limits
-from protocol.errors import Code
-from protocol.messages import Batch, Submit, Verdict
+from protocol.errors import Code, ProtocolError
+from protocol.messages import Batch, Rejection, Submit, Verdict
+from protocol.submission import check, decode_batch
 from sidecar.core.parcels import batch_bytes, parcels
+from sidecar.core.spool import Spool
 from sidecar.core.terms import NEVER_MS, Terms
 
 BUSY_RETRY_MS = 200
@@ -26,6 +28,8 @@ class _Submission(NamedTuple):
     request: int
     tasks: bytes
     due_ms: int
+    spool_ms: int
+    """When it goes to the spool if it has no verdict by then."""
 
 
 class Submissions:
@@ -34,8 +38,9 @@ class Submissions:
     Invariant: the bytes counted for all, and for each connection, are those of ``_waiting``.
     """
 
-    def __init__(self, terms: Terms) -> None:
+    def __init__(self, terms: Terms, spool: Spool) -> None:
         self._terms = terms
+        self._spool = spool
         self._waiting: dict[int, _Submission] = {}
         self._unsent: dict[int, None] = {}
         self._bytes: dict[int, int] = {}
@@ -44,6 +49,8 @@ class Submissions:
         self._number = 0
         self.due_ms = NEVER_MS
         """Not later than when the next batch is given up."""
+        self.spool_due_ms = NEVER_MS
+        """Not later than when the next batch goes to the spool."""
         self.answered = 0
         self.given_up = 0
 
@@ -53,19 +60,53 @@ class Submissions:
     def submit(self, now_ms: int, connection: int, batches: list[Batch]) -> list[Verdict]:
         """Take batches; return the verdicts on those that cannot be taken."""
         verdicts = []
-        for request, tasks in batches:
+        for request, tasks, may_spool in batches:
+            if may_spool and self._spool.active and self._spool.available:
+                verdicts += self._to_spool(connection, request, tasks)
+                continue
             problem = self._problem(connection, len(tasks))
             if problem is not None:
                 verdicts.append(Verdict(request, *problem, []))
                 continue
             self._number += 1
             due_ms = now_ms + self._terms.submit_timeout_ms
-            self._waiting[self._number] = _Submission(connection, request, tasks, due_ms)
+            spool_ms = now_ms + self._terms.spool_after_ms if may_spool else NEVER_MS
+            self._waiting[self._number] = _Submission(connection, request, tasks, due_ms, spool_ms)
+            self.spool_due_ms = min(self.spool_due_ms, spool_ms)
             self._unsent[self._number] = None
             self._bytes[connection] = self._bytes.get(connection, 0) + len(tasks)
             self._bytes_in_all += len(tasks)
             self.due_ms = min(self.due_ms, due_ms)
         return verdicts
+
+    def _to_spool(self, connection: int, request: int, tasks: bytes) -> list[Verdict]:
+        """Spool a batch after a look at its tasks: nobody is told later that one was wrong."""
+        try:
+            raw = decode_batch(tasks)
+        except ProtocolError as error:
+            return [Verdict(request, error.code, error.detail, 0, [])]
+        checked = [check(place, task) for place, task in enumerate(raw)]
+        rejections = [task for task in checked if isinstance(task, Rejection)]
+        if len(rejections) == len(raw):
+            return [Verdict(request, None, "", 0, rejections)]
+        problem = self._spool.put(connection, request, tasks, rejections)
+        return [] if problem is None else [problem]
+
+    def spool_overdue(self, now_ms: int) -> list[tuple[int, Verdict]]:
+        """Spool what the coordinator did not answer in time; return verdicts on what cannot be."""
+        told: list[tuple[int, Verdict]] = []
+        if now_ms < self.spool_due_ms:
+            return told
+        self.spool_due_ms = NEVER_MS
+        for number, waiting in list(self._waiting.items()):
+            if waiting.spool_ms > now_ms:
+                self.spool_due_ms = min(self.spool_due_ms, waiting.spool_ms)
+            elif self._spool.available:
+                # Its verdict may still come, and is ignored then: sending it again is harmless.
+                self._remove(number)
+                verdicts = self._to_spool(waiting.connection, waiting.request, waiting.tasks)
+                told += [(waiting.connection, verdict) for verdict in verdicts]
+        return told
 
     def _problem(self, connection: int, size: int) -> tuple[str, str, int] | None:
         if size > limits.FRAME_BYTES_MAX - _FRAME_OVERHEAD_BYTES:
@@ -77,8 +118,10 @@ class Submissions:
             return Code.BUSY, "too much waits for the coordinator's answer", BUSY_RETRY_MS
         return None
 
-    def outgoing(self) -> list[Submit]:
-        """Return the messages to send now."""
+    def outgoing(self, now_ms: int) -> list[Submit]:
+        """Return the messages to send now: what was spooled goes first."""
+        spooled = self._spool.outgoing(now_ms, self._number + 1)
+        self._number += len(spooled)
         room = self._terms.submit_bytes_in_flight_max - self._bytes_in_flight
         batches = []
         for number in self._unsent:
@@ -87,20 +130,23 @@ class Submissions:
             tasks = self._waiting[number].tasks
             batches.append(Batch(number, tasks))
             room -= len(tasks)
-        for number, tasks in batches:
-            del self._unsent[number]
-            self._bytes_in_flight += len(tasks)
-        return [Submit(part) for part in parcels(batches, batch_bytes)]
+        for batch in batches:
+            del self._unsent[batch.request]
+            self._bytes_in_flight += len(batch.tasks)
+        return [Submit(part) for part in parcels(spooled + batches, batch_bytes)]
 
     def resend(self) -> None:
         """Send everything again: a new session has opened."""
         self._unsent = dict.fromkeys(self._waiting)
         self._bytes_in_flight = 0
+        self._spool.resend()
 
-    def answer(self, verdicts: list[Verdict]) -> list[tuple[int, Verdict]]:
+    def answer(self, now_ms: int, verdicts: list[Verdict]) -> list[tuple[int, Verdict]]:
         """Take verdicts; return them with the connections that wait for them."""
         told = []
         for verdict in verdicts:
+            if self._spool.answer(now_ms, verdict):
+                continue
             submission = self._remove(verdict[0])
             if submission is not None:
                 told.append((submission.connection, verdict._replace(request=submission.request)))

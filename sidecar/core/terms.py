@@ -41,6 +41,11 @@ class Terms:
     attach_ms: int = 5_000
     submit_timeout_ms: int = 10_000
     """Without an answer for this long, a submission is told ``unavailable``."""
+    spool_after_ms: int = 1_000
+    """Without an answer for this long, a submission that may be spooled is."""
+    spool_bytes_max: int = 1024 * limits.MIB
+    journal_after_ms: int = 500
+    """Without a session for this long, outcomes are kept in the spool as well."""
     submit_bytes_max: int = 64 * limits.MIB
     submit_bytes_per_connection_max: int = 16 * limits.MIB
     submit_bytes_in_flight_max: int = 8 * limits.MIB

@@ -28,6 +28,7 @@ class Client:
     Args:
         socket: Path of ``sidecar.sock``; without it ``$PILLION_SIDECAR_SOCKET``.
         timeout: How long a submit, status or inspect may take before ``Unavailable`` is raised.
+        accepted_only: Take no answer but the coordinator's; see ``AsyncClient``.
 
     Raises:
         ValueError: No path is known, or it is too long.
@@ -38,8 +39,9 @@ class Client:
         socket: str | os.PathLike[str] | None = None,
         *,
         timeout: Duration = TIMEOUT_DEFAULT,
+        accepted_only: bool = False,
     ) -> None:
-        self._client = AsyncClient(socket, timeout=timeout)
+        self._client = AsyncClient(socket, timeout=timeout, accepted_only=accepted_only)
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -90,7 +92,7 @@ class Client:
         self.close()
 
     def _handle(self, task: Task[Any]) -> BlockingTask[Any]:
-        return BlockingTask(self, task._id, task.handler)
+        return BlockingTask(self, task._id, task.handler, spooled=task.spooled)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         if _on_event_loop():

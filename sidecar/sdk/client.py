@@ -38,6 +38,9 @@ class AsyncClient:
     Args:
         socket: Path of ``sidecar.sock``; without it ``$PILLION_SIDECAR_SOCKET``.
         timeout: How long a submit, status or inspect may take before ``Unavailable`` is raised.
+        accepted_only: Take no answer but the coordinator's. Otherwise, while that is out of reach,
+            a submit returns once the task is durable in the sidecar's spool, and ``spooled`` of
+            what it returns tells so.
 
     Raises:
         ValueError: No path is known, or it is too long.
@@ -48,7 +51,9 @@ class AsyncClient:
         socket: str | os.PathLike[str] | None = None,
         *,
         timeout: Duration = TIMEOUT_DEFAULT,
+        accepted_only: bool = False,
     ) -> None:
+        self._may_spool = not accepted_only
         self._path = socket_path(socket, None)
         self._timeout = duration_ms("timeout", timeout) / 1000
         self._exchange: Exchange | None = None
@@ -78,7 +83,7 @@ class AsyncClient:
         call = await self._call([made])
         if call.errors is not None:
             raise call.errors[0]
-        return Task(self, call.ids[0], made[1])
+        return Task(self, call.ids[0], made[1], spooled=call.spooled)
 
     async def submit_many(self, tasks: Iterable[NewTask]) -> list[Task[Any] | PillionError]:
         """Submit many tasks in as few messages as possible.
@@ -101,7 +106,7 @@ class AsyncClient:
         errors = call.errors or {}
         ids = call.ids
         made: list[Task[Any] | PillionError] = [
-            errors[i] if i in errors else Task(self, ids[i], drafted[1])
+            errors[i] if i in errors else Task(self, ids[i], drafted[1], spooled=call.spooled)
             for i, drafted in enumerate(drafts)
         ]
         if len(made) == len(verdicts):
@@ -191,7 +196,7 @@ class AsyncClient:
                 "this AsyncClient is in use on another event loop that is still open; "
                 "make one client for each loop, or use Client from other threads"
             )
-        self._exchange = exchange = Exchange(self._path)
+        self._exchange = exchange = Exchange(self._path, may_spool=self._may_spool)
         self._pid = os.getpid()
         return exchange
 

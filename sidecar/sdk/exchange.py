@@ -38,10 +38,10 @@ class Exchange:
     costs nothing, and dials again with its next request.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, may_spool: bool) -> None:
         self.loop = asyncio.get_running_loop()
         self.path = path
-        self.submissions = Submissions()
+        self.submissions = Submissions(may_spool=may_spool)
         self.questions = Questions()
         self._inspections: deque[asyncio.Future[Facts]] = deque()
         self._inspections_unsent = 0

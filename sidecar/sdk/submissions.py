@@ -33,7 +33,17 @@ class Call:
     Invariant: ``left`` is how many of its tasks have no verdict; at 0 ``done`` has been called.
     """
 
-    __slots__ = ("abandoned", "deadline", "done", "drafts", "errors", "ids", "left", "started")
+    __slots__ = (
+        "abandoned",
+        "deadline",
+        "done",
+        "drafts",
+        "errors",
+        "ids",
+        "left",
+        "spooled",
+        "started",
+    )
 
     def __init__(
         self, drafts: list[Draft], started: float, timeout: float, done: Callable[["Call"], None]
@@ -45,6 +55,8 @@ class Call:
         self.left = len(drafts)
         self.ids: list[bytes] = []
         self.errors: dict[int, PillionError] | None = None
+        self.spooled = False
+        """Whether the sidecar's spool holds tasks of it that the coordinator has not accepted."""
         self.abandoned = False
         """Whether the caller has stopped waiting; what was not sent then is not sent."""
 
@@ -83,7 +95,8 @@ class _Open:
 class Submissions:
     """All submissions of one client."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, may_spool: bool) -> None:
+        self._may_spool = may_spool
         self._ids = TaskIds()
         self._waiting: deque[Call] = deque()
         self._begun = 0
@@ -115,7 +128,7 @@ class Submissions:
             if not parts:
                 break
             self._request += 1
-            batch = Batch(self._request, encode_batch(submissions))
+            batch = Batch(self._request, encode_batch(submissions), self._may_spool)
             self._open[batch.request] = _Open(batch, parts)
             self._bytes_open += len(batch.tasks)
             made.append(batch)
@@ -140,7 +153,7 @@ class Submissions:
         entry = self._open.get(verdict.request)
         if entry is None:  # Answered twice: it was sent again.
             return
-        if verdict.code is None:
+        if verdict.code is None or verdict.code == Code.SPOOLED:
             self._close(entry, verdict)
             return
         entry.unsure |= verdict.code == Code.UNAVAILABLE
@@ -232,6 +245,7 @@ class Submissions:
         place = 0
         for part in entry.parts:
             call = part.call
+            call.spooled |= verdict.code == Code.SPOOLED
             if rejected:
                 for i in range(part.count):
                     if place + i in rejected:

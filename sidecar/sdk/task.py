@@ -17,12 +17,16 @@ R_co = TypeVar("R_co", covariant=True)
 class Task(Generic[R_co]):
     """A task that was accepted, so is durable, for code that awaits."""
 
-    __slots__ = ("_client", "_id", "handler")
+    __slots__ = ("_client", "_id", "handler", "spooled")
 
-    def __init__(self, client: "AsyncClient", task_id: bytes, handler: str) -> None:
+    def __init__(
+        self, client: "AsyncClient", task_id: bytes, handler: str, *, spooled: bool = False
+    ) -> None:
         self._client = client
         self._id = task_id
         self.handler = handler
+        self.spooled = spooled
+        """Whether it was durable in the sidecar's spool only, when the submit returned."""
 
     @property
     def id(self) -> str:
@@ -51,12 +55,16 @@ class Task(Generic[R_co]):
 class BlockingTask(Generic[R_co]):
     """A task that was accepted, so is durable, for code that blocks."""
 
-    __slots__ = ("_client", "_id", "handler")
+    __slots__ = ("_client", "_id", "handler", "spooled")
 
-    def __init__(self, client: "Client", task_id: bytes, handler: str) -> None:
+    def __init__(
+        self, client: "Client", task_id: bytes, handler: str, *, spooled: bool = False
+    ) -> None:
         self._client = client
         self._id = task_id
         self.handler = handler
+        self.spooled = spooled
+        """Whether it was durable in the sidecar's spool only, when the submit returned."""
 
     @property
     def id(self) -> str:

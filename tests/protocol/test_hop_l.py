@@ -44,7 +44,7 @@ def app(sidecar: Sidecar) -> ForeignService:
 
 def submit(connection: ForeignService, handler: str, *numbers: int) -> None:
     tasks = msgpack.packb([[task_id(number), handler, b"{}"] for number in numbers])
-    connection.send(SUBMIT, [[42, tasks]])
+    connection.send(SUBMIT, [[42, tasks, False]])
     assert connection.receive_only(ACCEPTED) == [[[42, None, "", 0, []]]]
 
 

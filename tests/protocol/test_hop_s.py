@@ -54,7 +54,7 @@ def hello_fields(incarnation: bytes = b"", **changes: Any) -> list[Any]:
 
 def submit(sidecar: ForeignSidecar, handler: str, *numbers: int) -> None:
     tasks = msgpack.packb([[task_id(number), handler, b"{}"] for number in numbers])
-    sidecar.send(SUBMIT, [[7, tasks]])
+    sidecar.send(SUBMIT, [[7, tasks, False]])
     assert sidecar.receive_only(ACCEPTED) == [[[7, None, "", 0, []]]]
 
 
@@ -134,7 +134,7 @@ def test_submission_sent_again_is_accepted_and_another_task_with_its_id_is_not(
     hello(sidecar)
     submit(sidecar, "twice.it", 400)
     submit(sidecar, "twice.it", 400)
-    sidecar.send(SUBMIT, [[8, msgpack.packb([[task_id(400), "twice.it", b"other"]])]])
+    sidecar.send(SUBMIT, [[8, msgpack.packb([[task_id(400), "twice.it", b"other"]]), False]])
     [[[request, code, _, _, [[place, rejection, _]]]]] = sidecar.receive_only(ACCEPTED)
     assert (request, code, place, rejection) == (8, None, 0, "duplicate_id")
 

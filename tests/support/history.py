@@ -70,15 +70,24 @@ class Recorder:
 
     # By the submitter
 
-    def called(self, task: str, *, crc: int) -> None:
-        """Note that a task is about to be submitted."""
-        self._note("called", task=task, crc=crc)
+    def called(self, task: str, *, handler: str, crc: int) -> None:
+        """Note that a task is about to be submitted; ``crc`` is its payload's."""
+        self._note("called", task=task, handler=handler, crc=crc)
 
     def verdict(self, task: str, verdict: str) -> None:
         """Note what the submit came to: ``ACCEPTED``, ``UNKNOWN``, or an error's code."""
         self._note("verdict", task=task, verdict=verdict)
 
-    def seen(self, task: str, *, state: str, attempts: int, attempts_max: int, result: Any) -> None:
+    def seen(
+        self,
+        task: str,
+        *,
+        state: str,
+        attempts: int,
+        attempts_max: int,
+        result: Any = None,
+        error: str = "",
+    ) -> None:
         """Note how a task was said to stand."""
         self._note(
             "seen",
@@ -87,6 +96,7 @@ class Recorder:
             attempts=attempts,
             attempts_max=attempts_max,
             result=result,
+            error=error,
         )
 
     # By whoever breaks things
@@ -128,7 +138,8 @@ class Seen:
     state: str
     attempts: int
     attempts_max: int
-    result: Any
+    result: Any = None
+    error: str = ""
 
 
 @dataclass(slots=True)
@@ -136,6 +147,7 @@ class TaskHistory:
     """All that is known of one task."""
 
     id: str
+    handler: str = ""
     called_ns: int | None = None
     crc: int | None = None
     verdicts: list[str] = field(default_factory=list)
@@ -212,7 +224,7 @@ def _apply_to_task(task: TaskHistory, event: str, at_ns: int, line: dict[str, An
         case "called":
             if task.called_ns is None:
                 task.called_ns = at_ns
-            task.crc = line["crc"]
+            task.handler, task.crc = line["handler"], line["crc"]
         case "verdict":
             task.verdicts.append(line["verdict"])
         case "began":

@@ -88,6 +88,7 @@ class Process:
         # Settings of the person who runs the tests must not reach the programs under test.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PILLION_")}
         environment |= {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
+        environment["XDG_STATE_HOME"] = str(self.folder)  # No test leaves a store or spool behind.
         for key, value in self._environment.items():
             if value is None:
                 environment.pop(key, None)

@@ -16,7 +16,7 @@ def test_events_of_several_processes_come_together_by_task(
     tmp_path: Path, recorder: Recorder
 ) -> None:
     handler = Recorder(tmp_path, "handler-1")
-    recorder.called("a", crc=7)
+    recorder.called("a", handler="email.send", crc=7)
     recorder.verdict("a", "accepted")
     handler.began("a", 1, attempt=1, attempts_max=3, crc=7, sidecar="one")
     handler.ended("a", 1, "success", [1, 7])
@@ -25,6 +25,7 @@ def test_events_of_several_processes_come_together_by_task(
     task = history.read(tmp_path).tasks["a"]
 
     assert task.accepted
+    assert task.handler == "email.send"
     assert task.called_ns is not None
     (attempt,) = task.attempts
     (seen,) = task.seen
@@ -46,14 +47,14 @@ def test_what_was_broken_is_part_of_the_history(tmp_path: Path, recorder: Record
 
 
 def test_states_that_are_not_the_end_are_not_kept(tmp_path: Path, recorder: Recorder) -> None:
-    recorder.seen("a", state="ready", attempts=0, attempts_max=3, result=None)
+    recorder.seen("a", state="ready", attempts=0, attempts_max=3)
 
     assert history.read(tmp_path).tasks["a"].seen == []
 
 
 def test_line_that_a_kill_cut_short_is_no_event(tmp_path: Path, recorder: Recorder) -> None:
-    recorder.called("a", crc=7)
-    recorder.called("b", crc=7)
+    recorder.called("a", handler="email.send", crc=7)
+    recorder.called("b", handler="email.send", crc=7)
     with (tmp_path / "writer.jsonl").open("rb+") as file:
         file.truncate(os.fstat(file.fileno()).st_size - 5)
 

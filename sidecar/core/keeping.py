@@ -1,0 +1,63 @@
+"""When outcomes are kept in the spool as well: while nobody can record them, and at the end.
+
+An outcome is in memory until it is recorded. If this process ended before, its task would run once
+more; so after a while without a session, and before the process leaves, outcomes are journaled.
+"""
+
+from sidecar.core.events import SpoolWork
+from sidecar.core.outcomes import Unrecorded
+from sidecar.core.spool import Spool
+from sidecar.core.terms import NEVER_MS, Terms
+
+
+class Keeping:
+    """Decides what the spool has to do now."""
+
+    def __init__(self, terms: Terms, spool: Spool, unrecorded: Unrecorded) -> None:
+        self._terms = terms
+        self._spool = spool
+        self._unrecorded = unrecorded
+        self._closed_since_ms: int | None = None
+        """Since when there is no session; None while there is one."""
+        self._recording = False
+
+    def work(self, now_ms: int, *, open_: bool, recording: bool) -> SpoolWork | None:
+        """Return what the shell's store shall do now.
+
+        Args:
+            now_ms: The time.
+            open_: Whether there is a session.
+            recording: Whether this process only waits for its outcomes to be recorded.
+        """
+        self._recording = recording
+        if open_:
+            self._closed_since_ms = None
+        elif self._closed_since_ms is None:
+            self._closed_since_ms = now_ms
+        if self._spool.available:
+            if now_ms >= self._journal_due_ms():
+                self._spool.journal(self._unrecorded.to_journal())
+            self._spool.unjournal(self._unrecorded.to_unjournal())
+        return self._spool.work()
+
+    def _journal_due_ms(self) -> int:
+        if not self._unrecorded.journal_due:
+            return NEVER_MS
+        if self._recording:
+            return 0
+        if self._closed_since_ms is None:
+            return NEVER_MS
+        return self._closed_since_ms + self._terms.journal_after_ms
+
+    def due_ms(self, spool_due_ms: int, *, open_: bool) -> int:
+        """Return when something is to be spooled, journaled, or sent again after a pause."""
+        if not self._spool.available:
+            return NEVER_MS
+        pause_ms = self._spool.due_ms if open_ else None
+        return min(spool_due_ms, self._journal_due_ms(), NEVER_MS if pause_ms is None else pause_ms)
+
+    def safe_to_leave(self, *, open_: bool) -> bool:
+        """Tell whether nothing would be lost if the process ended now."""
+        if len(self._unrecorded) and (open_ or self._unrecorded.journal_due):
+            return False
+        return self._spool.idle
