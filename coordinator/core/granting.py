@@ -72,11 +72,6 @@ class Granting:
                 self._match(now, handler, granted)
         for session, groups in granted.items():
             self._send(session, groups)
-        for handler in ledger.stirred:
-            if handler.rotation:
-                for queue in handler.queues:
-                    if queue.wants_rows():
-                        self._load(handler, queue)
 
     def _match(
         self, now: Now, handler: Handler, granted: dict[Session, list[tuple[Handler, list[Task]]]]
@@ -169,6 +164,14 @@ class Granting:
         ledger.effects.messages.append(Outgoing(session.peer, message, tuple(apart)))
 
     # The store's part of a queue
+
+    def read_rows(self) -> None:
+        """Read the next rows of queues that run low; those just written may be among them."""
+        for handler in self._ledger.stirred:
+            if handler.rotation:
+                for queue in handler.queues:
+                    if queue.wants_rows():
+                        self._load(handler, queue)
 
     def _load(self, handler: Handler, queue: ReadyQueue) -> None:
         """Read the next rows of a queue into its window."""

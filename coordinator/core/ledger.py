@@ -150,7 +150,7 @@ class Ledger:
         if front:
             queue.put_back(task)
             self.waiting[task.id] = task
-        elif queue.put(task, room=len(self.waiting) < LIVE_MAX):
+        elif queue.put(task, room=len(self.waiting) < LIVE_MAX or bool(handler.rotation)):
             self.waiting[task.id] = task
         self.touch(handler)
 

@@ -147,6 +147,7 @@ class Shard:
         if self.recovered:
             self._granting.match(now)
             self._granting.write_rows()
+            self._granting.read_rows()
             self._calendar.write()
             self._queries.flush()
             for handler in ledger.stirred:
