@@ -180,9 +180,24 @@ class Granting:
         end = layout.ready_key(handler.number, queue.priority, (1 << 64) - 1)
 
         def then(_: Now, rows: list[tuple[bytes, bytes]], __: object) -> None:
-            self._load_tasks(handler, queue, rows)
+            if rows:
+                self._load_tasks(handler, queue, rows)
+            else:
+                self._correct(handler, queue)
 
         self._ledger.ask(Scan(start, end, LOAD_ROWS), then, watch=False)
+
+    def _correct(self, handler: Handler, queue: ReadyQueue) -> None:
+        """Correct the count: the store holds no more rows, and would be asked forever.
+
+        What has become ready since it was read is not written yet.
+        """
+        queue.loading = False
+        excess = queue.stored - len(queue.overflow)
+        if excess:
+            self._ledger.note("count_corrected", handler=handler.name, by=excess)
+            queue.count -= excess
+            self._ledger.touch(handler)
 
     def _load_tasks(
         self, handler: Handler, queue: ReadyQueue, rows: list[tuple[bytes, bytes]]
@@ -194,12 +209,6 @@ class Granting:
             for key, ids in split:
                 self._load_row(queue, key, ids, found, saved)
                 queue.loaded_row = layout.ready_row(key)
-            if not rows and queue.stored > len(queue.overflow):
-                # The store holds no more rows: the count was wrong, and would be asked for forever.
-                self._ledger.note(
-                    "count_corrected", handler=handler.name, by=queue.stored - len(queue.overflow)
-                )
-                queue.count = queue.live + len(queue.overflow)
             self._ledger.touch(handler)
 
         keys = [layout.task_key(task_id) for _, ids in split for task_id in ids]
