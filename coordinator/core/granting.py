@@ -240,8 +240,9 @@ class Granting:
                 loaded.append(task)
         if row is None:
             row = Row(key, 0)
-            if not loaded:
-                ledger.effects.writes[key] = None
+            # Written again: since it was read, the last that needed it may have removed it.
+            ids = [task.id for task in loaded]
+            ledger.effects.writes[key] = layout.join_ids(ids) if ids else None
         row.left += len(loaded)
         for task in loaded:
             task.row = row
