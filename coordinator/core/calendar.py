@@ -38,7 +38,7 @@ class Calendar:
         """Begin what is due."""
         due = self._ledger.timers.take_due(now.wall_ms, DUE_MAX)
         if due:
-            self._look_at(due)
+            self._look_at(due, now.wall_ms)
         if self._next_removal_ms <= now.wall_ms and not self._removing:
             self._remove_rows()
 
@@ -59,8 +59,10 @@ class Calendar:
 
     # Timers
 
-    def _look_at(self, due: list[Timer]) -> None:
+    def _look_at(self, due: list[Timer], wall_ms: int) -> None:
         def then(now: Now, found: dict[bytes, bytes], saved: set[bytes]) -> None:
+            # What was due stays due, though the clock be set back: its timer has rung.
+            now = Now(now.ms, max(now.wall_ms, wall_ms))
             for timer in due:
                 self._fire(now, timer, found.get(layout.task_key(timer.id)), saved)
                 self._ledger.release(timer.row)
