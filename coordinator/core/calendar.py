@@ -116,27 +116,28 @@ class Calendar:
     def _remove_tasks(self, rows: list[tuple[bytes, bytes]]) -> None:
         split = [(key, layout.split_ids(value)) for key, value in rows]
 
-        def then(_: Now, found: dict[bytes, bytes], saved: set[bytes]) -> None:
-            ledger = self._ledger
+        def then(now: Now, found: dict[bytes, bytes], saved: set[bytes]) -> None:
             self._removing = False
             for key, ids in split:
-                ledger.effects.writes[key] = None
+                self._ledger.effects.writes[key] = None
                 for task_id in ids:
-                    record = found.get(layout.task_key(task_id))
+                    record = found.pop(layout.task_key(task_id), None)
                     if record is not None and task_id not in saved:
-                        self._remove(task_id, record, layout.due_of(key))
+                        self._remove(now, task_id, record)
 
         keys = [layout.task_key(task_id) for _, ids in split for task_id in ids]
         self._ledger.ask(GetMany(keys), then, watch=True)
 
-    def _remove(self, task_id: bytes, record: bytes, when_ms: int) -> None:
-        """Remove a task that ended, unless it has been brought back to life since."""
+    def _remove(self, now: Now, task_id: bytes, record: bytes) -> None:
+        """Remove a task that ended, unless it has come back to life or is to be kept longer."""
         ledger = self._ledger
         task = ledger.read_record(task_id, record)
         if task is None or not task.state.terminal:
             return
-        if task.finished_ms + ledger.config.retention_ms(task.state) > when_ms:
-            return  # It ended again, later; another row removes it.
+        remove_ms = task.finished_ms + ledger.config.retention_ms(task.state)
+        if remove_ms > now.wall_ms:
+            ledger.ended.setdefault(remove_ms, []).append(task_id)
+            return
         ledger.effects.writes[layout.task_key(task_id)] = None
         if task.payload_apart:
             ledger.effects.writes[layout.payload_key(task_id)] = None
