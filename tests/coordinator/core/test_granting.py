@@ -2,9 +2,9 @@ from collections import Counter
 
 import pytest
 
-from coordinator.core import granting, ledger, ready_queue
+from coordinator.core import granting, layout, ledger, ready_queue
 from protocol.limits import BATCH_BYTES_MAX
-from protocol.messages import Demand, Failure, Grant, Limit, Priority, State, Submit
+from protocol.messages import Demand, Failure, Grant, Limit, OutcomeKind, Outcomes, Priority, State, Submit
 from tests.coordinator.core.bench import Bench, small_windows
 from tests.coordinator.core.sidecar import EMAIL, Sidecar, failed, lease_of, success
 from tests.support.builders import FIRST_MS, a_batch, a_submission, task_id
@@ -371,6 +371,79 @@ class TestQueueBeyondItsWindow:
         submit(sidecar, *range(1, 101))
         submit(sidecar, *range(101, 201), handler="email.other")
         assert bench.waiting() == 15
+
+    def test_comes_back_at_once_to_who_asks_for_more_than_a_window(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        small_windows(monkeypatch)
+        sidecar = Sidecar(Bench())
+        sidecar.serve()
+        submit(sidecar, *range(1, 30))
+        assert numbers_of(sidecar) == list(range(1, 30))
+
+    def test_of_another_handler_holds_up_nobody(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        small_windows(monkeypatch)
+        bench = Bench()
+        sidecar = Sidecar(bench)
+        sidecar.serve()
+        for number in range(1, 40):
+            submit(sidecar, number, handler=f"nobody.serves-{number}")
+        assert bench.waiting() == ledger.LIVE_MAX
+
+        bench.receive(sidecar.peer, Submit([a_batch(a_submission(99))]))
+        bench.flush()  # The look-up.
+        bench.flush()
+
+        assert numbers_of(sidecar) == [99]
+
+    def test_with_a_record_that_is_lost_lets_all_others_go(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its count is one too high; a task may join at any moment of finding that out."""
+        small_windows(monkeypatch)
+        for flushes in range(20):
+            bench = Bench(audited=False)
+            sidecar = Sidecar(bench)
+            submit(sidecar, *range(1, 20))
+            del bench.pairs[layout.task_key(task_id(15))]
+            sidecar.declare()
+            bench.receive(sidecar.peer, Demand([Limit(EMAIL, 100)]))
+            for _ in range(flushes):
+                bench.flush()
+
+            submit(sidecar, 20)
+
+            assert len(numbers_of(sidecar)) == 19, flushes
+            assert [note["by"] for note in bench.noted("count_corrected")] == [1]
+            assert bench.audit().problems() == []
+
+    def test_keeps_a_row_for_a_task_that_is_read_from_one_which_goes(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        small_windows(monkeypatch)
+        monkeypatch.setattr(granting, "LOAD_ROWS", 10)
+        bench = Bench()
+        sidecar = Sidecar(bench)
+        sidecar.serve(total=4)
+        submit(sidecar, *range(1, 11))
+        first, second, third, fourth = sidecar.granted()
+        returned = [failed(task, OutcomeKind.RETURNED) for task in (first, second)]
+        sidecar.report(*returned, success(fourth))  # A row of two, behind others in the store.
+        sidecar.demand(5)
+        sidecar.report(failed(sidecar.grant(), failure=Failure("", retry_after_ms=1)))
+        bench.advance(1)  # The first has a row at the end of all now; its former one is stale.
+        sidecar.declare(concurrency=1)
+
+        bench.receive(sidecar.peer, Demand([Limit(EMAIL, 100)]))
+        bench.flush()  # All rows are read.
+        bench.receive(sidecar.peer, Outcomes(9, [success(third)]))
+        bench.flush()  # The second is granted, and its row goes.
+        bench.flush()
+        bench.crash()
+        sidecar.hello()
+        sidecar.serve()
+
+        assert set(numbers_of(sidecar)) == set(range(1, 11))
 
     def test_lets_returned_tasks_go_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
         small_windows(monkeypatch)

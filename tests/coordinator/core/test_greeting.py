@@ -51,7 +51,7 @@ class TestHello:
         sidecar = Sidecar(bench, welcome=False)
         bench.receive(sidecar.peer, sidecar.hello_message())
         bench.begin()
-        assert sidecar.received() == bench.rows(b"n") == []
+        assert (sidecar.received(), bench.rows(b"n")) == ([], [])
         bench.finish()
         assert isinstance(sidecar.received()[-1], Welcome)
         assert bench.rows(b"n") == [b"n" + sidecar.incarnation]

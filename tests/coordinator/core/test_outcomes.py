@@ -17,7 +17,7 @@ from protocol.messages import (
 )
 from protocol.policy import Policy
 from tests.coordinator.core.bench import Bench, small_windows
-from tests.coordinator.core.sidecar import Sidecar, failed, success
+from tests.coordinator.core.sidecar import EMAIL, Sidecar, failed, success
 from tests.support.builders import FIRST_MS, a_submission, an_outcome, task_id
 
 RETRY, DEFER, FATAL, RETURNED, LOST = list(OutcomeKind)[1:]
@@ -33,7 +33,7 @@ class Case:
         self.bench = Bench()
         self.sidecar = Sidecar(self.bench)
         policy = {"backoff_ms_min": WAIT_MS, "backoff_ms_max": WAIT_MS} | policy
-        self.sidecar.serve(**policy)
+        self.sidecar.serve(1000, EMAIL, **policy)
         self.sidecar.submit(a_submission(options=options))
         self.lease = self.sidecar.grant()
 
