@@ -1,0 +1,73 @@
+"""Processes that stand still and go on: whoever is too late finds that it is, and harms nothing."""
+
+import asyncio
+import random
+from itertools import pairwise
+
+from tests.robustness import trial
+from tests.robustness.cluster import Cluster
+from tests.robustness.traffic import Traffic
+from tests.robustness.trial import RATE
+from tests.support.history import History
+from tests.support.processes import System
+
+
+def test_sidecar_that_wakes_after_its_session_was_over_overlaps_with_nothing(
+    system: System, rng: random.Random
+) -> None:
+    cluster = Cluster(system)
+
+    async def stop_one(_: Traffic) -> None:
+        expired = cluster.coordinator.output().count("session_expired")
+        cluster.stop_sidecar("one")
+        await asyncio.to_thread(
+            cluster.coordinator.wait_until,
+            lambda: cluster.coordinator.output().count("session_expired") > expired,
+            "gives up the sidecar that stands still",
+        )
+        cluster.continue_sidecar("one")
+
+    history = trial.run(cluster, rng, [stop_one] * 3)
+
+    assert ran_on(history) > 0, "no attempt ran on while its task was granted elsewhere"
+    assert cluster.sidecars["one"].output().count("leases_lost") == 3
+
+
+def ran_on(history: History) -> int:
+    """Return how many attempts ran on under a sidecar that stood still, into the next attempt."""
+    return sum(
+        earlier.sidecar == "one" and later.began_ns < (earlier.ended_ns or later.began_ns)
+        for task in history.tasks.values()
+        for earlier, later in pairwise(task.attempts)
+    )
+
+
+def test_coordinator_that_stands_still_for_a_second_costs_no_lease(
+    system: System, rng: random.Random
+) -> None:
+    cluster = Cluster(system)
+
+    async def stop(traffic: Traffic) -> None:
+        cluster.stop_coordinator()
+        await traffic.calls(RATE)  # That takes a second.
+        cluster.continue_coordinator()
+
+    trial.run(cluster, rng, [stop] * 2)
+
+    assert "session_expired" not in cluster.coordinator.output()
+    assert not any("leases_lost" in sidecar.output() for sidecar in cluster.sidecars.values())
+
+
+def test_coordinator_that_wakes_after_all_sessions_were_over_overlaps_with_nothing(
+    system: System, rng: random.Random
+) -> None:
+    cluster = Cluster(system)
+
+    async def stop(traffic: Traffic) -> None:
+        cluster.stop_coordinator()
+        await traffic.calls(3 * RATE)  # That takes longer than the timeout and its margin.
+        cluster.continue_coordinator()
+
+    trial.run(cluster, rng, [stop] * 2)
+
+    assert any("leases_lost" in sidecar.output() for sidecar in cluster.sidecars.values())
