@@ -59,10 +59,15 @@ def cli() -> None:
     """
 
 
-@cli.command()
+@cli.command(context_settings={"allow_interspersed_args": False})
 @_with_settings
-def run(config_file: str | None, **flags: object) -> None:
-    """Serve one service until SIGTERM or SIGINT."""
+@click.argument("command", metavar="[-- COMMAND...]", nargs=-1, type=click.UNPROCESSED)
+def run(config_file: str | None, command: tuple[str, ...], **flags: object) -> None:
+    """Serve one service until SIGTERM or SIGINT.
+
+    With COMMAND, run the service's processes as well: start them, restart those that end, replace
+    them when they are due, and end them with the sidecar. They find it by PILLION_SIDECAR_SOCKET.
+    """
     text = None
     if config_file:
         try:
@@ -72,7 +77,7 @@ def run(config_file: str | None, **flags: object) -> None:
     values = sidecar_settings.read(
         flags=flags, environ=os.environ, file_text=text, file_name=config_file or ""
     )
-    settings = sidecar_settings.build(values)
+    settings = sidecar_settings.build(values, command)
     from sidecar import runtime  # noqa: PLC0415 (the other commands need no ZeroMQ)
 
     sys.exit(runtime.run(settings))

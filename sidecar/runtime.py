@@ -8,6 +8,7 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Callable
 
 import uvloop
 
@@ -21,17 +22,20 @@ from sidecar.core.events import (
     LinkDown,
     LinkUp,
     Note,
+    ProcessEnded,
     SpoolContents,
     SpoolDone,
     SpoolFailed,
     SpoolWork,
 )
+from sidecar.core.fleet import FleetTerms
 from sidecar.core.sidecar import Sidecar
 from sidecar.core.terms import Identity, Terms
 from sidecar.errors import SidecarError
 from sidecar.gateway.gateway import Gateway
-from sidecar.settings import Settings
+from sidecar.settings import Settings, Supervision
 from sidecar.spool import SpoolStore
+from sidecar.supervise.supervisor import Supervisor
 from sidecar.transport import Transport
 
 SLEEP_MS_MAX = 60_000
@@ -41,7 +45,9 @@ ALARMS = frozenset(
     {"session_lost", "leases_lost", "refused", "welcome_refused", "connection_refused"}
     | {"unexpected_message", "message_too_large", "connection_does_not_read", "attempts_stopped"}
     | {"spool_failed", "spooled_refused"}
+    | {"process_died", "process_killed", "process_does_not_serve"}
 )
+LOUD = frozenset({"process_keeps_ending", "process_does_not_end", "processes_left_behind"})
 
 
 class Process:
@@ -51,6 +57,7 @@ class Process:
         settings: What it runs with.
         spool: The spool's store, open; None when there shall be none.
         contents: What was in it.
+        line: Called with each line that a supervised process writes to stderr.
     """
 
     def __init__(
@@ -58,6 +65,8 @@ class Process:
         settings: Settings,
         spool: SpoolStore | None = None,
         contents: SpoolContents | None = None,
+        *,
+        line: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._spool = spool
@@ -87,14 +96,41 @@ class Process:
             down=lambda: self._core.step(now_ms(), LinkDown()),
             turned=self._turned,
         )
+        self._supervisor = None
+        if settings.supervision is not None:
+            self._supervisor = self._supervised(settings.supervision, line)
         self._gateway = Gateway(
-            settings.socket, step=self._step, turned=self._turned, alarm=self._alarm
+            settings.socket,
+            step=self._step,
+            turned=self._turned,
+            alarm=self._alarm,
+            process_of=None if self._supervisor is None else self._supervisor.process_of,
         )
         self._flushing: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._done: asyncio.Future[None] | None = None
         self._signals = 0
         self._waiting_since = 0.0
+        self._ending: asyncio.Task[None] | None = None
+        """Waits, after the drain, for the processes to end."""
+
+    def _supervised(self, given: Supervision, line: Callable[[str], None]) -> Supervisor:
+        return Supervisor(
+            given.command,
+            self._settings.socket,
+            FleetTerms(
+                processes=given.processes,
+                kill_grace_ms=given.kill_grace_ms,
+                recycle_grace_ms=given.recycle_grace_ms,
+                recycle_tasks=given.recycle_tasks,
+                recycle_age_ms=given.recycle_age_ms,
+                recycle_memory_bytes=given.recycle_memory_bytes,
+            ),
+            now_ms=now_ms,
+            ended=self._process_ended,
+            note=self._note,
+            line=line,
+        )
 
     async def run(self) -> None:
         """Serve until the drain after SIGTERM or SIGINT is over.
@@ -113,6 +149,8 @@ class Process:
             self._transport.start()
             self._log.info("serving", socket=str(self._settings.socket), pid=os.getpid())
             self._waiting_since = time.monotonic()
+            if self._supervisor is not None:
+                self._supervisor.start()
             waiting = loop.create_task(self._say_what_is_waited_for())
             try:
                 await self._done
@@ -123,6 +161,10 @@ class Process:
         finally:
             if self._timer is not None:
                 self._timer.cancel()
+            if self._ending is not None:
+                self._ending.cancel()
+            if self._supervisor is not None:
+                await self._supervisor.close()
             await self._gateway.stop()
             self._transport.stop()
             self._log.info("stopped", **self._core.facts(now_ms()))
@@ -131,6 +173,10 @@ class Process:
 
     def _step(self, event: Event) -> None:
         self._core.step(now_ms(), event)
+
+    def _process_ended(self, event: ProcessEnded) -> None:
+        self._step(event)
+        self._turned()
 
     def _from_coordinator(self, parts: list[bytes]) -> None:
         try:
@@ -153,6 +199,8 @@ class Process:
             self._log.info("stopping", drain_ms=self._settings.drain_ms)
             self._step(Drain())
             self._turned()
+            if self._supervisor is not None:
+                self._supervisor.drain()
         else:
             self._log.warning("stopping_at_once", detail="what is held runs out by itself")
             self._finish()
@@ -161,6 +209,8 @@ class Process:
 
     def _flush(self) -> None:
         self._flushing = None
+        if self._ending is not None:
+            return  # Goodbye was said.
         effects = self._core.flush(now_ms())
         for note in effects.notes:
             self._note(note)
@@ -180,8 +230,10 @@ class Process:
         if effects.spool is not None and self._spool is not None:
             loop = asyncio.get_running_loop()
             self._spooling = loop.create_task(self._work_on_spool(self._spool, effects.spool))
+        if effects.processes and self._supervisor is not None:
+            self._supervisor.step(effects.processes)
         if effects.stopped:
-            self._finish()
+            self._end()
         self._sleep_until_due()
 
     async def _work_on_spool(self, spool: SpoolStore, work: SpoolWork) -> None:
@@ -208,6 +260,14 @@ class Process:
         self._transport.look()
         self._flush()
 
+    def _end(self) -> None:
+        """Leave: at once, or when the processes have ended."""
+        if self._supervisor is None:
+            self._finish()
+        else:
+            self._ending = asyncio.get_running_loop().create_task(self._supervisor.stop())
+            self._ending.add_done_callback(lambda _: self._finish())
+
     def _finish(self) -> None:
         if self._done is not None and not self._done.done():
             self._done.set_result(None)
@@ -226,7 +286,9 @@ class Process:
             self._waiting_since = 0.0
         elif note.name == "session_lost":
             self._waiting_since = time.monotonic()
-        if note.name in ALARMS:
+        if note.name in LOUD:
+            self._log.error(note.name, **note.facts)
+        elif note.name in ALARMS:
             self._alarm(note.name, note.facts)
         else:
             self._log.info(note.name, **note.facts)
@@ -257,15 +319,15 @@ def run(settings: Settings) -> int:
     Raises:
         SidecarError: It cannot start; the text says what to do.
     """
-    log.set_up(settings.log_format, settings.log_level)
+    writer = log.set_up(settings.log_format, settings.log_level)
     start = uvloop.run if settings.event_loop == "uvloop" else asyncio.run
-    start(_run(settings))
+    start(_run(settings, writer.msg))
     return 0
 
 
-async def _run(settings: Settings) -> None:
+async def _run(settings: Settings, line: Callable[[str], None]) -> None:
     if settings.spool_dir is None:
-        await Process(settings).run()
+        await Process(settings, line=line).run()
         return
     spool = SpoolStore(
         settings.spool_dir, bytes_max=settings.spool_bytes_max, age_ms_max=settings.spool_age_ms
@@ -280,6 +342,6 @@ async def _run(settings: Settings) -> None:
             spool=str(settings.spool_dir),
         )
     try:
-        await Process(settings, spool, contents).run()
+        await Process(settings, spool, contents, line=line).run()
     finally:
         await spool.close()

@@ -2,8 +2,9 @@
 
 import os
 import re
+import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
@@ -81,6 +82,50 @@ TABLE = (
         high=3653 * limits.DAY_MS,
     ),
     Setting(
+        "processes",
+        Kind.INTEGER,
+        1,
+        "With a COMMAND: how many processes of it to run.",
+        low=1,
+        high=256,
+    ),
+    Setting(
+        "recycle_tasks",
+        Kind.INTEGER,
+        None,
+        "With a COMMAND: replace a process that has done so many tasks.",
+        low=1,
+    ),
+    Setting(
+        "recycle_age",
+        Kind.DURATION,
+        None,
+        "With a COMMAND: replace a process that is so old.",
+        low=_SECOND,
+        high=365 * 24 * 3600 * _SECOND,
+    ),
+    Setting(
+        "recycle_memory",
+        Kind.SIZE,
+        None,
+        "With a COMMAND: replace a process that uses so much memory.",
+        low=limits.MIB,
+    ),
+    Setting(
+        "recycle_grace",
+        Kind.DURATION,
+        60 * _SECOND,  # More than the 30 s that the SDK's drain takes at most.
+        "With a COMMAND: how long a process that is replaced has to end before it is killed.",
+        high=24 * 3600 * _SECOND,
+    ),
+    Setting(
+        "kill_grace",
+        Kind.DURATION,
+        5 * _SECOND,
+        "With a COMMAND: how long a process that must end has between SIGTERM and SIGKILL.",
+        high=3600 * _SECOND,
+    ),
+    Setting(
         "event_loop",
         Kind.CHOICE,
         "uvloop",
@@ -104,6 +149,25 @@ TABLE = (
 )
 
 
+_OF_PROCESSES = (
+    *("processes", "recycle_tasks", "recycle_age", "recycle_memory"),
+    *("recycle_grace", "kill_grace"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Supervision:
+    """What processes to run, and for how long; None is never."""
+
+    command: tuple[str, ...]
+    processes: int
+    recycle_tasks: int | None
+    recycle_age_ms: int | None
+    recycle_memory_bytes: int | None
+    recycle_grace_ms: int
+    kill_grace_ms: int
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What one sidecar process runs with; read once, checked once."""
@@ -123,6 +187,8 @@ class Settings:
     event_loop: str
     log_format: str
     log_level: str
+    supervision: Supervision | None
+    """None if the service is started by other means."""
 
 
 def _default_socket(service: str) -> Path:
@@ -160,8 +226,12 @@ def read(
     )
 
 
-def build(values: Values) -> Settings:
+def build(values: Values, command: Sequence[str] = ()) -> Settings:
     """Return the settings that the values make together.
+
+    Args:
+        values: What ``read`` returned.
+        command: What to run and supervise; empty if the service is started by other means.
 
     Raises:
         SettingsError: A value is missing, or none of its kind.
@@ -182,6 +252,7 @@ def build(values: Values) -> Settings:
     name = values.text_or_none("name") or f"{socket.gethostname()}-{os.getpid()}"
     if len(name) > limits.ERROR_TYPE_CHARS_MAX:
         problems.append(f"name has {len(name)} characters; at most {limits.ERROR_TYPE_CHARS_MAX}")
+    problems += _command_problems(values, command)
     if problems or service is None:
         raise SettingsError(problems)
     socket_path = Path(values.text_or_none("socket") or _default_socket(service))
@@ -201,4 +272,30 @@ def build(values: Values) -> Settings:
         event_loop=values.text("event_loop"),
         log_format=values.text("log_format"),
         log_level=values.text("log_level"),
+        supervision=_supervision(values, command),
+    )
+
+
+def _command_problems(values: Values, command: Sequence[str]) -> list[str]:
+    if command:
+        found = shutil.which(command[0]) is not None
+        return [] if found else [f"command {command[0]!r}: no such program can be run"]
+    return [
+        f"{name} is given, but no command to run; put it behind the settings: -- COMMAND..."
+        for name in _OF_PROCESSES
+        if values[name].origin.startswith("flag")
+    ]
+
+
+def _supervision(values: Values, command: Sequence[str]) -> Supervision | None:
+    if not command:
+        return None
+    return Supervision(
+        command=tuple(command),
+        processes=values.number("processes"),
+        recycle_tasks=values.number_or_none("recycle_tasks"),
+        recycle_age_ms=values.number_or_none("recycle_age"),
+        recycle_memory_bytes=values.number_or_none("recycle_memory"),
+        recycle_grace_ms=values.number("recycle_grace"),
+        kill_grace_ms=values.number("kill_grace"),
     )

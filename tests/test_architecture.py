@@ -49,6 +49,7 @@ RANKS = {
         "transport": 2,
         "spool": 2,
         "gateway": 2,
+        "supervise": 2,
         "sdk": 2,
         "runtime": 4,
         "commands": 4,

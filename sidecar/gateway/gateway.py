@@ -11,7 +11,7 @@ from protocol.errors import LimitExceeded, ProtocolError
 from protocol.messages import Message
 from sidecar.core.events import Event, FromLocal, LocalClosed, LocalOpened, LocalRefused
 from sidecar.gateway.connection import Connection
-from sidecar.gateway.socket_file import SocketFile, may_connect
+from sidecar.gateway.socket_file import SocketFile, may_connect, peer_pid
 
 CONNECTIONS_MAX = 4096
 """Connections at one time; the sidecar needs descriptors for other things as well."""
@@ -27,6 +27,7 @@ class Gateway:
         step: Called with each event, for the core.
         turned: Called after a turn in which anything came.
         alarm: Called with an event's name and facts, for the log.
+        process_of: Returns the number of the supervised process that a pid belongs to, or 0.
     """
 
     def __init__(
@@ -36,11 +37,13 @@ class Gateway:
         step: Callable[[Event], None],
         turned: Callable[[], None],
         alarm: Callable[[str, dict[str, int | str]], None],
+        process_of: Callable[[int], int] | None = None,
     ) -> None:
         self._file = SocketFile(path)
         self._step = step
         self.turned = turned
         self._alarm = alarm
+        self._process_of = process_of
         self._server: asyncio.Server | None = None
         self._connections: dict[int, Connection] = {}
         self._number = 0
@@ -113,7 +116,8 @@ class Gateway:
             self._alarm("connection_refused", {"detail": "its user may not use this socket"})
             return False
         self._connections[connection.number] = connection
-        self._step(LocalOpened(connection.number))
+        process = 0 if self._process_of is None else self._process_of(peer_pid(peer))
+        self._step(LocalOpened(connection.number, process))
         return True
 
     def received(self, connection: Connection, message: Message) -> None:

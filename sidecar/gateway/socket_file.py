@@ -136,8 +136,7 @@ def may_connect(peer: socket.socket, *, group: int) -> bool:
 
     The mode of folder and file says the same; this holds even where they were loosened.
     """
-    size = _PEERCRED.size
-    _, uid, gid = _PEERCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    _, uid, gid = _credentials(peer)
     if uid in (0, os.geteuid()) or gid == group:
         return True
     try:
@@ -145,3 +144,14 @@ def may_connect(peer: socket.socket, *, group: int) -> bool:
     except OSError:
         return False
     return group in struct.unpack(f"{len(raw) // 4}I", raw)
+
+
+def peer_pid(peer: socket.socket) -> int:
+    """Return the pid of the process that connected; 0 if it cannot be seen from here."""
+    return _credentials(peer)[0]
+
+
+def _credentials(peer: socket.socket) -> tuple[int, int, int]:
+    raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
+    pid, uid, gid = _PEERCRED.unpack(raw)
+    return pid, uid, gid

@@ -1,0 +1,1 @@
+"""The service's processes, where the sidecar runs them itself: ``run -- COMMAND``."""
