@@ -39,6 +39,7 @@ class Greeting:
         if session is None:
             session = self._open(hello, now)
         session.renew(now.ms)
+        session.used = max(session.used, hello.session)
         self._numbers += 1
         self._granting.withdraw(session)
         displaced = ledger.sessions.of_peer(peer)
@@ -89,8 +90,16 @@ class Greeting:
                 f"epoch {hello.epoch} has been seen; this coordinator has {ledger.config.epoch}",
                 BUSY_RETRY_MS,
             )
-        known = ledger.sessions.of_incarnation(hello.incarnation) is not None
-        if not known and len(ledger.sessions) >= SESSIONS_MAX:
+        session = ledger.sessions.of_incarnation(hello.incarnation)
+        if session is not None and hello.session < session.used:
+            # It comes late, from a connection that was given up: what it says is held is long
+            # out of date, and leases that it does not name run.
+            return Refused(
+                Code.UNKNOWN_SESSION,
+                f"a HELLO after session {hello.session}; {session.used} has been used since",
+                BUSY_RETRY_MS,
+            )
+        if session is None and len(ledger.sessions) >= SESSIONS_MAX:
             return Refused(Code.BUSY, f"{SESSIONS_MAX} sessions are open", BUSY_RETRY_MS)
         return None
 

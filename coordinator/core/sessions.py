@@ -40,6 +40,7 @@ class Session:
         "service",
         "sidecar",
         "timeout_ms",
+        "used",
         "waits",
     )
 
@@ -50,6 +51,8 @@ class Session:
         self.timeout_ms = timeout_ms
         self.number = 0
         """Number of the latest WELCOME; 0 while none has been sent by this process."""
+        self.used = 0
+        """The latest number that the sidecar is known to have been welcomed by."""
         self.peer = b""
         self.deadline_ms = 0
         self.handlers: dict[str, Handler] = {}

@@ -169,6 +169,7 @@ class Shard:
         if session is None:
             ledger.count(Code.UNKNOWN_SESSION)
             return Outgoing(peer, m.Refused(Code.UNKNOWN_SESSION, "send HELLO first", 0))
+        session.used = session.number  # Only who has taken the WELCOME says anything but HELLO.
         if type(message) is m.Heartbeat:
             return self._greeting.heartbeat(now, session, message)
         return self._in_session(now, session, message)

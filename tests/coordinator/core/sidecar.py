@@ -57,6 +57,7 @@ class Sidecar:
         self.peer = b"peer-%d" % number
         self.name = f"host-{number}"
         self.incarnation = number.to_bytes(16, "big")
+        self.session = 0
         self._outcomes = 0
         self._requests = 0
         if welcome:
@@ -75,7 +76,8 @@ class Sidecar:
 
     def hello_message(self, **changes: Any) -> Hello:
         """Return its HELLO."""
-        return a_hello(**{"sidecar": self.name, "incarnation": self.incarnation} | changes)
+        who = {"sidecar": self.name, "incarnation": self.incarnation, "session": self.session}
+        return a_hello(**who | changes)
 
     def beat(self, *running: Running, demand: dict[str, int] | None = None) -> Message:
         """Send a heartbeat; return what came back at once."""
@@ -177,6 +179,8 @@ class Sidecar:
         """Send a message."""
         self.bench.receive(self.peer, message)
         self.bench.settle()
+        welcomes = [m.session for m in self.received() if isinstance(m, Welcome)]
+        self.session = max([self.session, *welcomes])
 
     def received(self) -> list[Message]:
         """Return all messages so far."""

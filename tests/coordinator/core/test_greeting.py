@@ -160,6 +160,32 @@ class TestResume:
         sidecar.submit(a_submission(2))
         assert sidecar.grant().id == task_id(2)
 
+    def test_by_a_hello_that_was_overtaken_changes_nothing(self) -> None:
+        """Found by the simulator: it came from an old connection, after the next one's grants."""
+        bench = Bench()
+        late = Sidecar(bench, welcome=False).hello_message()
+        sidecar = busy(bench)
+        Sidecar(bench, 2).serve()
+
+        bench.receive(b"old", late)
+        bench.settle()
+
+        assert [m.code for m in bench.to(b"old") if isinstance(m, Refused)] == ["unknown_session"]
+        assert bench.audit().leases == [lease_of(sidecar.grant())]
+        assert sidecar.report(success(sidecar.grant())) == [None]
+
+    def test_by_an_overtaken_hello_is_refused_after_a_later_resume_too(self) -> None:
+        bench = Bench()
+        late = Sidecar(bench, welcome=False).hello_message()
+        sidecar = busy(bench)
+        held = [lease_of(sidecar.grant())]
+        sidecar.hello(held=held)
+
+        bench.receive(b"old", late)
+        bench.settle()
+
+        assert bench.audit().leases == held
+
     def test_forgets_the_demand_stated_before(self) -> None:
         sidecar = Sidecar(Bench())
         sidecar.serve()
