@@ -5,6 +5,7 @@
     pillion.lock      locked for the life of the process; holds its pid
     pillion.store     the marker: this folder holds a store, and which
     pillion.clean     the last owner closed the store, whose file then had this size; gone in use
+    new/              where a new store's file is made; gone once it is whole and in its place
 
 The marker is what keeps an empty store from being made over one whose file got lost, for instance
 because a disk was not mounted.
@@ -19,9 +20,11 @@ from coordinator.errors import Refused
 from coordinator.store import filesystems
 
 DATA_FILE = "data.mdb"
+_MAP_FILE = "lock.mdb"
 _LOCK_FILE = "pillion.lock"
 _MARKER_FILE = "pillion.store"
 _CLEAN_FILE = "pillion.clean"
+_NEW_FOLDER = "new"
 _LOCK_BYTES_MAX = 200
 
 
@@ -58,6 +61,35 @@ class StoreDirectory:
             self.release(clean=False)
             raise
 
+    @property
+    def holds_data(self) -> bool:
+        """Whether there is a store's file, whole or not."""
+        return self.data_file.exists() and self.data_file.stat().st_size > 0
+
+    def begin_new(self) -> Path:
+        """Return an empty folder in which a new store's file can be made.
+
+        In its own place it would be there before it is whole, and a power cut at that moment would
+        leave something that looks like a damaged store.
+        """
+        self._discard_new()
+        folder = self.path / _NEW_FOLDER
+        folder.mkdir(mode=0o700)
+        return folder
+
+    def finish_new(self) -> None:
+        """Put the file that was made, and is durable, in its place."""
+        (self.path / _NEW_FOLDER / DATA_FILE).replace(self.data_file)
+        self._discard_new()
+        sync_directory(self.path)
+
+    def _discard_new(self) -> None:
+        folder = self.path / _NEW_FOLDER
+        if folder.is_dir():
+            for name in (DATA_FILE, _MAP_FILE):
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
+
     def confirm(self, uuid: bytes) -> None:
         """Note durably that the folder holds the store ``uuid``.
 
@@ -80,7 +112,7 @@ class StoreDirectory:
         """Give the folder back; ``clean`` says that the store was closed as it should be."""
         if self._lock_fd < 0:
             return
-        if clean and self._holds_data():
+        if clean and self.holds_data:
             self._write(_CLEAN_FILE, f"{self.data_file.stat().st_size}\n")
         os.close(self._lock_fd)
         self._lock_fd = -1
@@ -115,15 +147,12 @@ class StoreDirectory:
 
     def _check_marker(self) -> None:
         marker = self._marker()
-        if marker is not None and not self._holds_data():
+        if marker is not None and not self.holds_data:
             raise Refused(
                 f"{self.path} held store {marker}, but {DATA_FILE} is gone; mount its disk or "
                 "restore a backup. To lose all its tasks and begin with an empty store, delete "
                 f"{self.path / _MARKER_FILE}"
             )
-
-    def _holds_data(self) -> bool:
-        return self.data_file.exists() and self.data_file.stat().st_size > 0
 
     def _marker(self) -> str | None:
         try:
@@ -133,7 +162,7 @@ class StoreDirectory:
 
     def _take_clean(self) -> bool:
         file = self.path / _CLEAN_FILE
-        if not self._holds_data():
+        if not self.holds_data:
             file.unlink(missing_ok=True)
             return True
         try:

@@ -137,8 +137,10 @@ class LmdbStore(Store):
         _refuse_unpatched()
         self._directory.acquire()
         try:
+            if not self._directory.holds_data:
+                self._create()
             self._verify()
-            self._env = self._open_environment()
+            self._env = self._open_environment(self._directory.path)
             return self._take_ownership()
         except BaseException as error:
             self._close_environment(clean=self._directory.was_clean)
@@ -148,6 +150,18 @@ class LmdbStore(Store):
                     "permissions, or restore it from a backup"
                 ) from error
             raise
+
+    def _create(self) -> None:
+        """Make a store that nobody has owned yet, so that it is there whole or not at all."""
+        env = self._open_environment(self._directory.begin_new())
+        try:
+            made = meta.Meta(os.urandom(16), 0, time.time_ns() // 1_000_000)
+            with env.begin(write=True) as txn:
+                txn.put(meta.META_KEY, made.encode())
+            env.sync(True)
+        finally:
+            env.close()
+        self._directory.finish_new()
 
     def _verify(self) -> None:
         path = self._directory.data_file
@@ -163,10 +177,10 @@ class LmdbStore(Store):
                 "from a backup"
             )
 
-    def _open_environment(self) -> lmdb.Environment:
+    def _open_environment(self, folder: Path) -> lmdb.Environment:
         try:
             return lmdb.open(
-                str(self._directory.path),
+                str(folder),
                 map_size=self._map_bytes,
                 mode=0o600,
                 max_readers=_READERS_MAX,
@@ -186,28 +200,22 @@ class LmdbStore(Store):
     def _take_ownership(self) -> Ownership:
         assert self._env is not None
         self._env.reader_check()
-        created = self._env.stat()["entries"] == 0
         with self._env.begin(write=True) as txn:
             data = txn.get(meta.META_KEY)
-            if data is not None:
-                found = meta.decode(data, str(self._directory.data_file))
-            elif created:
-                found = meta.Meta(os.urandom(16), 0, time.time_ns() // 1_000_000)
-            else:
+            if data is None:
                 raise Refused(
                     f"{self._directory.data_file} is an LMDB file, but no Pillion store; set "
                     "data_dir to another folder"
                 )
+            found = meta.decode(data, str(self._directory.data_file))
             owned = meta.Meta(found.uuid, found.epoch + 1, found.created_ms)
             self._own_record = owned.encode()
             txn.put(meta.META_KEY, self._own_record)
-        if created:
-            self._env.sync(True)
         self._directory.confirm(owned.uuid)
         return Ownership(
             uuid=owned.uuid,
             epoch=owned.epoch,
-            created=created,
+            created=found.epoch == 0,
             clean=self._directory.was_clean,
             warnings=self._directory.warnings,
         )

@@ -67,6 +67,16 @@ def test_files_are_for_the_owner_only(tmp_path: Path) -> None:
     assert all(file.stat().st_mode & 0o077 == 0 for file in files)
 
 
+def test_first_start_that_was_cut_short_is_begun_again(tmp_path: Path) -> None:
+    unfinished = tmp_path / "store" / "new"
+    unfinished.mkdir(parents=True)
+    (unfinished / "data.mdb").write_bytes(bytes(8192))
+
+    assert asyncio.run(open_and_close(a_store(tmp_path))).created
+    assert not unfinished.exists()
+    assert not asyncio.run(open_and_close(a_store(tmp_path))).created
+
+
 def test_second_opener_is_refused_and_told_the_pid_of_the_first(tmp_path: Path) -> None:
     async def promise() -> None:
         first = a_store(tmp_path)
