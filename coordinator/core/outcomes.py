@@ -22,6 +22,7 @@ from protocol.messages import (
     Outcomes,
     Recorded,
     Result,
+    State,
     Unrecorded,
 )
 
@@ -219,7 +220,10 @@ class Settlement:
         if task is None or task.token != outcome.token:
             return Code.STALE_TOKEN
         if task.state.terminal:
-            return None  # It was recorded before; this is the same message once more.
+            succeeded = task.state is State.SUCCEEDED
+            if succeeded == (outcome.kind is OutcomeKind.SUCCESS):
+                return None  # It was recorded before; this is the same message once more.
+            return Code.STALE_TOKEN  # The task has ended in another way since.
         if outcome.kind not in _ENDS:
             return Code.STALE_TOKEN  # The lease's end has had its consequence already.
         ledger.count("late_taken")

@@ -1,3 +1,4 @@
+from protocol.errors import Code
 from protocol.messages import OutcomeKind, State
 from tests.coordinator.core.bench import Bench
 from tests.coordinator.core.sidecar import Sidecar, failed, success
@@ -31,6 +32,6 @@ def test_late_outcome_that_is_told_twice_in_one_message_is_taken_once() -> None:
 
     codes = sidecar.report(*twice)
 
-    assert codes == [None, None]  # As if told again in a message of its own.
+    assert codes == [None, Code.STALE_TOKEN]  # As if told in two messages.
     assert bench.audit().tasks[task_id()].state is State.SUCCEEDED
     assert bench.shard.counts["late_taken"] == 1

@@ -310,6 +310,16 @@ class TestLate:
         assert case.bench.audit().leases == [(later.id, later.token)]
         assert case.sidecar.report(success(later)) == [None]
 
+    def test_success_is_not_said_to_be_recorded_of_a_task_that_the_loss_has_killed(self) -> None:
+        case = Case(attempts_max=1)
+        case.bench.advance(LEASE_MS)
+        assert case.task().state is State.DEAD
+        case.sidecar.hello()
+
+        assert case.sidecar.report(self.outcome(case, OutcomeKind.SUCCESS)) == [Code.STALE_TOKEN]
+        assert case.sidecar.report(self.outcome(case, FATAL)) == [None]
+        assert case.task().state is State.DEAD
+
     @pytest.mark.parametrize("kind", list(OutcomeKind))
     def test_nothing_is_taken_once_a_later_lease_has_ended(self, kind: OutcomeKind) -> None:
         case = self.case()
