@@ -220,10 +220,10 @@ class Settlement:
         if task is None or task.token != outcome.token:
             return Code.STALE_TOKEN
         if task.state.terminal:
+            # The same message once more, or of a task that has ended in another way since.
             succeeded = task.state is State.SUCCEEDED
-            if succeeded == (outcome.kind is OutcomeKind.SUCCESS):
-                return None  # It was recorded before; this is the same message once more.
-            return Code.STALE_TOKEN  # The task has ended in another way since.
+            same = succeeded == (outcome.kind is OutcomeKind.SUCCESS)
+            return None if same else Code.STALE_TOKEN
         if outcome.kind not in _ENDS:
             return Code.STALE_TOKEN  # The lease's end has had its consequence already.
         ledger.count("late_taken")
