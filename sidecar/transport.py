@@ -92,6 +92,7 @@ class Transport:
             socket.connect(self._address)
         except zmq.ZMQError as error:
             socket.disable_monitor()
+            monitor.close(0)
             socket.close()
             raise OSError(
                 error.errno, f"cannot connect to {self._address}: {error.strerror}"
@@ -122,6 +123,7 @@ class Transport:
             loop.remove_reader(self._socket.FD)
             loop.remove_reader(self._monitor.FD)
             self._socket.disable_monitor()
+            self._monitor.close(0)  # Not closed by the line above, and the context waits for it.
             self._socket.close(linger_ms)
         self._socket = self._monitor = None
 

@@ -23,7 +23,8 @@ DIRECTORY_MODE = 0o750
 SOCKET_MODE = 0o660
 _PEERCRED = struct.Struct("3i")
 _SO_PEERGROUPS = 59
-_GROUPS_MAX = 1024
+_GROUPS_MAX = 256
+"""What fits the longest answer that Python takes; a user in more groups counts by its first."""
 
 
 class SocketFile:
