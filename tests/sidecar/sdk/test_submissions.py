@@ -37,7 +37,7 @@ def errors(call: Call) -> dict[int, type[PillionError]]:
 
 
 def test_calls_that_wait_become_one_batch_in_their_order() -> None:
-    submissions = Submissions()
+    submissions = Submissions(may_spool=True)
     calls = [watched(count) for count in (1, 3, 2)]
     for call in calls:
         submissions.add(call)
@@ -53,7 +53,7 @@ def test_calls_that_wait_become_one_batch_in_their_order() -> None:
 
 
 def test_call_larger_than_a_batch_is_done_when_all_its_parts_are() -> None:
-    submissions = Submissions()
+    submissions = Submissions(may_spool=True)
     call = watched(limits.BATCH_TASKS_MAX + 5)
     submissions.add(call)
 
@@ -67,7 +67,7 @@ def test_call_larger_than_a_batch_is_done_when_all_its_parts_are() -> None:
 
 
 def test_what_is_under_way_is_bounded_in_batches_and_in_bytes() -> None:
-    by_count, by_bytes = Submissions(), Submissions()
+    by_count, by_bytes = Submissions(may_spool=True), Submissions()
     taken: list[Batch] = []
     for _ in range(BATCHES_OPEN_MAX + 1):
         by_count.add(watched())
@@ -83,7 +83,7 @@ def test_what_is_under_way_is_bounded_in_batches_and_in_bytes() -> None:
 
 
 def test_abandoned_call_is_not_sent_unless_it_was_begun() -> None:
-    submissions = Submissions()
+    submissions = Submissions(may_spool=True)
     unwanted, begun = watched(), watched(limits.BATCH_TASKS_MAX * 20)
     unwanted.abandoned = True
     submissions.add(unwanted)
@@ -101,7 +101,7 @@ def test_abandoned_call_is_not_sent_unless_it_was_begun() -> None:
 
 
 def test_second_verdict_on_a_batch_changes_nothing() -> None:
-    submissions = Submissions()
+    submissions = Submissions(may_spool=True)
     call = watched()
     submissions.add(call)
     (batch,) = submissions.take()
@@ -114,7 +114,7 @@ def test_second_verdict_on_a_batch_changes_nothing() -> None:
 
 
 def test_overdue_calls_fail_each_at_its_own_time() -> None:
-    submissions = Submissions()
+    submissions = Submissions(may_spool=True)
     sent, unsent = watched(timeout=5), watched(timeout=5, now=NOW + 1)
     submissions.add(sent)
     submissions.take()
@@ -131,7 +131,7 @@ def test_overdue_calls_fail_each_at_its_own_time() -> None:
 
 
 def test_call_half_sent_fails_as_a_whole_and_once() -> None:
-    submissions = Submissions()
+    submissions = Submissions(may_spool=True)
     call = watched(20, size=1_000_000, timeout=5)
     submissions.add(call)
     opened = submissions.take()
@@ -147,7 +147,7 @@ def test_call_half_sent_fails_as_a_whole_and_once() -> None:
 
 
 def test_late_answer_to_an_overdue_call_is_dropped() -> None:
-    submissions = Submissions()
+    submissions = Submissions(may_spool=True)
     call = watched(timeout=5)
     submissions.add(call)
     (batch,) = submissions.take()
@@ -159,7 +159,7 @@ def test_late_answer_to_an_overdue_call_is_dropped() -> None:
 
 
 def test_batch_told_to_wait_is_due_again_at_its_time() -> None:
-    submissions = Submissions()
+    submissions = Submissions(may_spool=True)
     submissions.add(watched())
     (batch,) = submissions.take()
     submissions.settle(refused(batch, "busy", retry_after_ms=2000), NOW)
@@ -171,7 +171,7 @@ def test_batch_told_to_wait_is_due_again_at_its_time() -> None:
 
 
 def test_batch_that_is_due_but_cannot_be_sent_wakes_nobody() -> None:
-    submissions = Submissions()
+    submissions = Submissions(may_spool=True)
     submissions.add(watched())
     (batch,) = submissions.take()
     submissions.settle(refused(batch, "busy", retry_after_ms=2000), NOW)
@@ -180,7 +180,7 @@ def test_batch_that_is_due_but_cannot_be_sent_wakes_nobody() -> None:
 
 
 def test_busy_until_the_timeout_is_told_as_busy() -> None:
-    submissions = Submissions()
+    submissions = Submissions(may_spool=True)
     call = watched(timeout=5)
     submissions.add(call)
     (batch,) = submissions.take()
@@ -192,7 +192,7 @@ def test_busy_until_the_timeout_is_told_as_busy() -> None:
 
 
 def test_failing_everything_finishes_every_call_once() -> None:
-    submissions = Submissions()
+    submissions = Submissions(may_spool=True)
     sent, waiting = watched(), watched(2)
     submissions.add(sent)
     submissions.take()
