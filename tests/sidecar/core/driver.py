@@ -31,6 +31,7 @@ class Driver:
         self.to_local: list[tuple[int, m.Message]] = []
         self.closed: list[int] = []
         self.notes: list[e.Note] = []
+        self.of_processes: list[e.OfProcess] = []
         self.reconnects = 0
         self._stopped = False
 
@@ -45,6 +46,7 @@ class Driver:
         self.to_local += effects.to_local
         self.closed += effects.close
         self.notes += effects.notes
+        self.of_processes += effects.processes
         self.reconnects += effects.reconnect
         self._stopped = self._stopped or effects.stopped
 
