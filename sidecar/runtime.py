@@ -209,8 +209,10 @@ class Process:
 
     def _flush(self) -> None:
         self._flushing = None
-        if self._ending is not None:
-            return  # Goodbye was said.
+        if self._ending is not None or (self._done is not None and self._done.done()):
+            # Goodbye was said, or nothing is to be said: the connections that close from here on
+            # end with this process, so that what they have at hand must not be taken for crashed.
+            return
         effects = self._core.flush(now_ms())
         for note in effects.notes:
             self._note(note)
