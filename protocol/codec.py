@@ -77,6 +77,7 @@ _SPECS: dict[int, tuple[type[Any], tuple[tuple[str, f.Check], ...]]] = {
     35: (m.Recall, (("leases", f.leases),)),
     36: (m.Inspect, ()),
     37: (m.Inspected, (("facts", f.facts),)),
+    38: (m.Validity, (("until_ms", f.integer),)),
     # Both hops.
     48: (m.Submit, (("batches", f.batches),)),
     49: (m.Accepted, (("verdicts", f.verdicts),)),

@@ -227,6 +227,18 @@ class Inspected:
 
 
 @dataclass(frozen=True, slots=True)
+class Validity:
+    """Until when the sidecar's leases hold; told again each time they are renewed.
+
+    A service that hears nothing more by then stops its attempts: the sidecar may be stopped, and
+    cannot tell it that they are another's now.
+    """
+
+    until_ms: int
+    """On the clock of the host that counts while it sleeps (``CLOCK_BOOTTIME``)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recall:
     """Give back those that have not begun; each answered by an outcome of kind RETURNED.
 
@@ -311,6 +323,7 @@ Message = (
     | Attached
     | Tasks
     | Recall
+    | Validity
     | Inspect
     | Inspected
     | Submit

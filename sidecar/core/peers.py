@@ -55,9 +55,14 @@ class Peers:
         return [*self._declared, *self._unattached]
 
     @property
+    def serving(self) -> list[int]:
+        """The connections that have declared handlers."""
+        return [number for number, declarations in self._declared.items() if declarations]
+
+    @property
     def services(self) -> int:
         """How many connections have declared handlers."""
-        return sum(1 for declarations in self._declared.values() if declarations)
+        return len(self.serving)
 
     @property
     def due_ms(self) -> int:

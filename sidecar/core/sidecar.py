@@ -28,6 +28,7 @@ from protocol.messages import (
     Refused,
     Revoke,
     Submit,
+    Validity,
     Welcome,
 )
 from sidecar.core import events as e
@@ -79,6 +80,8 @@ class Sidecar:
         """Whether the whole demand is to be stated again."""
         self._close: list[int] = []
         self._notes: list[e.Note] = []
+        self._told_valid_ms = NEVER_MS
+        """Until when services believe that leases hold."""
         self._keeping = Keeping(terms, self._spool, self._unrecorded)
         if spooled is not None:
             self._unrecorded.restore(spooled.outcomes)
@@ -238,6 +241,8 @@ class Sidecar:
             self._of_processes.append(e.Serving(process))
         self._announce = self._announce or bool(message.declarations)
         self._outbox.first(connection, Attached(version, self._identity.sidecar, FRAME_BYTES_MAX))
+        if message.declarations and self._link.deadline_ms < NEVER_MS:
+            self._outbox.first(connection, Validity(self._link.deadline_ms))
 
     def _demand(self, connection: int, handler: str, total: int) -> None:
         lane = self._holdings.lane(connection, handler)
@@ -297,6 +302,10 @@ class Sidecar:
         effects = e.Effects()
         self._expire(now_ms)
         self._give_up(now_ms)
+        if self._link.deadline_ms not in (self._told_valid_ms, NEVER_MS):
+            self._told_valid_ms = self._link.deadline_ms
+            for connection in self._peers.serving:
+                self._outbox.first(connection, Validity(self._told_valid_ms))
         handed = self._holdings.dispatch(now_ms)
         self._outbox.tasks(handed)
         recording = self._drain.stage is Stage.RECORDING

@@ -25,12 +25,14 @@ from protocol.messages import (
     Result,
     Revoke,
     Tasks,
+    Validity,
 )
 from protocol.version import SOFTWARE, VERSION_MAX, VERSION_MIN
 from sidecar.sdk.connection import Connection
 from sidecar.sdk.errors import Refused
 from sidecar.sdk.link import LOG, Link
 from sidecar.sdk.runner import Attempt, Key, Runner
+from sidecar.sdk.validity import ValidityWatch
 
 BARRIER_S_MAX = 2.0
 """How long the sidecar may take to say that no more tasks are on their way."""
@@ -73,6 +75,7 @@ class Serving:
         self._barrier_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = _NEVER
+        self._validity = ValidityWatch(self._loop, self._leases_over)
         for runner in runners:
             runner.open(self._loop, self._ended)
 
@@ -153,6 +156,7 @@ class Serving:
         """
         for runner in self._runners.values():
             runner.close()
+        self._validity.forget()
         if self._timer is not None:
             self._timer.cancel()
         if self._connection is None:
@@ -190,6 +194,8 @@ class Serving:
                     self._revoke({(r.id, r.token): r.reason for r in revoked})
                 case Recall(leases):
                     self._give_back({(lease.id, lease.token) for lease in leases})
+                case Validity(until_ms):
+                    self._validity.renew(until_ms)
                 case Inspected():
                     if self._barrier is not None and not self._barrier.done():
                         self._barrier.set_result(None)
@@ -203,6 +209,7 @@ class Serving:
     def lost(self, reason: str) -> None:
         """Stop what runs; nothing of it can be told any more."""
         self._connection = None
+        self._validity.forget()
         self._outcomes.clear()
         for runner in self._runners.values():
             runner.disconnect()
@@ -265,6 +272,19 @@ class Serving:
         for runner in self._runners.values():
             for key in reasons.keys() & runner.running.keys():
                 runner.running[key].stop(reasons[key])
+
+    def _leases_over(self) -> None:
+        """Stop everything: the sidecar is silent, and its leases may be another's now."""
+        running = [a for runner in self._runners.values() for a in runner.running.values()]
+        if running:
+            _log.warning(
+                "service %s: the sidecar is silent, stopping %d attempts",
+                self._service,
+                len(running),
+            )
+        self._give_back()
+        for attempt in running:
+            attempt.stop("lease-lost")
 
     def _give_back(self, keys: set[Key] | None = None) -> None:
         for runner in self._runners.values():

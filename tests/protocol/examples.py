@@ -106,6 +106,7 @@ MESSAGES: dict[str, m.Message] = {
     "attached": m.Attached(1, "host-1", 4_194_304),
     "tasks": m.Tasks(_GROUPS),
     "recall": m.Recall(_LEASES),
+    "validity": m.Validity(86_400_000),
     "inspect": m.Inspect(),
     "inspected": m.Inspected({"coordinator": "connected", "leases": 12}),
     "submit": m.Submit([m.Batch(9, _BATCH)]),

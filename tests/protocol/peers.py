@@ -14,6 +14,9 @@ import zmq
 ANSWER_SECONDS = 10.0
 
 
+VALIDITY = 38
+
+
 class ForeignSidecar:
     """The sidecar's end of hop S."""
 
@@ -52,6 +55,7 @@ class ForeignService:
     """The service's or app's end of hop L."""
 
     def __init__(self, path: Path, *, magic: bytes = b"PLN\x01") -> None:
+        self.valid_until_ms = 0
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(ANSWER_SECONDS)
         self._socket.connect(str(path))
@@ -78,6 +82,9 @@ class ForeignService:
     def receive_only(self, number: int) -> list[Any]:
         """Return the fields of the next message, which must have this number."""
         message = self.receive()
+        while message[0] == VALIDITY:  # It may come at any time.
+            self.valid_until_ms = message[1]
+            message = self.receive()
         assert message[0] == number, message
         return message[1:]
 

@@ -86,6 +86,7 @@ MESSAGES: dict[type[Any], Strategy] = {
     m.Attached: st.builds(m.Attached, integers, labels, integers),
     m.Tasks: st.builds(m.Tasks, groups),
     m.Recall: st.builds(m.Recall, leases),
+    m.Validity: st.builds(m.Validity, integers),
     m.Inspect: st.builds(m.Inspect),
     m.Inspected: st.builds(m.Inspected, facts),
     m.Submit: st.builds(m.Submit, lists(st.builds(m.Batch, integers, binaries))),

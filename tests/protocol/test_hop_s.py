@@ -92,7 +92,7 @@ def test_resumed_session_keeps_what_it_names_and_gives_back_the_rest(
     sidecar: ForeignSidecar, coordinator: Coordinator
 ) -> None:
     incarnation = os.urandom(16)
-    hello(sidecar, incarnation)
+    first = hello(sidecar, incarnation)
     submit(sidecar, "resume.it", 200, 201)
     sidecar.send(HANDLERS, [["resume.it", {}]])
     sidecar.send(DEMAND, [["resume.it", 2]])
@@ -101,7 +101,7 @@ def test_resumed_session_keeps_what_it_names_and_gives_back_the_rest(
 
     with ForeignSidecar(coordinator.address) as again:
         foreign = [task_id(999), 5]
-        welcome = hello(again, incarnation, held=[kept, foreign])
+        welcome = hello(again, incarnation, session=first[1], held=[kept, foreign])
         assert welcome[2] is True
         assert welcome[6] == [foreign]
         again.send(DEMAND, [["resume.it", 1]])

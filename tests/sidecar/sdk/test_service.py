@@ -23,6 +23,7 @@ from sidecar import (
     Service,
     current,
 )
+from sidecar.sdk.validity import boottime_ms
 from tests.sidecar.sdk.peer import DEADLINE_S, Peer, served
 from tests.support.builders import a_granted_task, a_lease, task_id
 
@@ -521,6 +522,29 @@ async def test_revoked_attempt_is_cancelled_with_the_reason_in_its_context(peer:
 
     assert reasons == ["lease-lost"]
     assert failure(outcome).error_type == "lease-lost"
+
+
+async def test_attempts_stop_by_themselves_when_the_sidecar_falls_silent(peer: Peer) -> None:
+    service = Service("email", peer.path)
+    reasons: list[str | None] = []
+
+    @service.handler()
+    async def send(to: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            reasons.append(current().reason)
+            raise
+
+    async with peer, served(peer, service) as connection:
+        connection.send(m.Validity(boottime_ms() + 100))
+        connection.hand(a_granted_task())
+        connection.send(m.Validity(boottime_ms() + 200))
+        (outcome,) = await connection.outcomes(1)
+
+    assert reasons == ["lease-lost"]
+    assert failure(outcome).error_type == "lease-lost"
+    assert outcome.run_us >= 150_000, "the later validity counted"
 
 
 async def test_revoked_attempt_that_swallows_the_cancellation_is_no_success(peer: Peer) -> None:
