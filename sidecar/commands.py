@@ -5,6 +5,7 @@ Data goes to stdout, talk to stderr. A long wait says what it waits for.
 
 import base64
 import json
+import socket as sockets
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 
 from protocol.messages import Priority
 from protocol.units import InvalidUnit, format_duration_ms, parse_duration_ms
+from sidecar.sdk.address import socket_path
 from sidecar.sdk.blocking import Client
 from sidecar.sdk.errors import (
     Busy,
@@ -127,6 +129,7 @@ def _wait(client: Client, task_id: str, timeout: str | None, output: str) -> int
 def _run(work: Callable[[Client], int], socket: str | None, *, accepted_only: bool = False) -> int:
     """Do something with a client, and turn what goes wrong into a message and an exit code."""
     try:
+        _find_sidecar(socket_path(socket, None))
         with Client(socket, timeout=ANSWER_TIMEOUT, accepted_only=accepted_only) as client:
             return work(client)
     except tuple(kind for kind, _ in _EXITS) as error:
@@ -135,6 +138,23 @@ def _run(work: Callable[[Client], int], socket: str | None, *, accepted_only: bo
     except OSError as error:
         sys.stderr.write(f"pillion-sidecar: {error}\n")
         return NEGATIVE
+
+
+def _find_sidecar(path: str) -> None:
+    """Fail at once where the client would try until its timeout: a person is waiting.
+
+    Raises:
+        Unavailable: Nothing serves the socket.
+    """
+    with sockets.socket(sockets.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError as error:
+            raise Unavailable(
+                f"no sidecar serves {path}: {error.strerror or error}. Start it with "
+                "pillion-sidecar run, or name its socket with --socket",
+                sent=False,
+            ) from None
 
 
 def _payload(text: str) -> bytes:

@@ -1,0 +1,83 @@
+"""The sidecar's settings: what it runs with when little is said, and how it says what is wrong."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from protocol.settings import SettingsError
+from sidecar.settings import PREFIX, TABLE, Settings, build, read
+
+
+def settings(environ: dict[str, str] | None = None, **flags: object) -> Settings:
+    return build(read(flags={"service": "email"} | flags, environ=environ or {}))
+
+
+def problem(environ: dict[str, str] | None = None, **flags: object) -> str:
+    with pytest.raises(SettingsError) as caught:
+        settings(environ, **flags)
+    return str(caught.value)
+
+
+def test_the_service_is_all_that_must_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
+
+    made = settings()
+
+    assert made.coordinator == "tcp://127.0.0.1:7711"
+    assert made.socket == Path("/run/user/7/pillion/email/sidecar.sock")
+    assert made.name == f"{socket.gethostname()}-{os.getpid()}"
+    assert (made.drain_ms, made.cancel_grace_ms) == (25_000, 5_000)
+    assert made.submit_timeout_ms == 10_000
+
+
+def test_socket_lies_under_run_without_a_runtime_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+
+    assert settings().socket == Path("/run/pillion/email/sidecar.sock")
+
+
+def test_missing_service_is_named() -> None:
+    assert "--service email" in problem(service=None)
+
+
+@pytest.mark.parametrize("service", ["E-Mail", "a" * 65, "e mail"])
+def test_service_must_be_a_name(service: str) -> None:
+    assert f"service = {service!r}" in problem(service=service)
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:7711", "tcp://host", "tcp://host:0", "tcp://host:65536", "ipc://x"]
+)
+def test_coordinator_must_be_an_address(address: str) -> None:
+    text = problem({f"{PREFIX}COORDINATOR": address})
+
+    assert repr(address) in text
+    assert f"environment {PREFIX}COORDINATOR" in text
+    assert "tcp://127.0.0.1:7711" in text
+
+
+@pytest.mark.parametrize("address", ["tcp://[::1]:7711", "tcp://pillion.example.org:1"])
+def test_coordinator_may_be_elsewhere(address: str) -> None:
+    assert settings(coordinator=address).coordinator == address
+
+
+def test_name_that_is_too_long_is_refused() -> None:
+    assert "at most 128" in problem(name="n" * 129)
+
+
+def test_unknown_variable_is_an_error_with_the_nearest_name() -> None:
+    assert f"did you mean '{PREFIX}DRAIN'?" in problem({f"{PREFIX}DRAINN": "3s"})
+
+
+def test_several_problems_are_told_at_once() -> None:
+    text = problem(service="E", coordinator="x")
+
+    assert len(text.splitlines()) == 2
+
+
+def test_every_default_lies_in_its_own_range() -> None:
+    for setting in TABLE:
+        if type(setting.default) is int:
+            assert setting.low <= setting.default <= setting.high, setting.name
