@@ -67,7 +67,7 @@ def test_call_larger_than_a_batch_is_done_when_all_its_parts_are() -> None:
 
 
 def test_what_is_under_way_is_bounded_in_batches_and_in_bytes() -> None:
-    by_count, by_bytes = Submissions(may_spool=True), Submissions()
+    by_count, by_bytes = Submissions(may_spool=True), Submissions(may_spool=True)
     taken: list[Batch] = []
     for _ in range(BATCHES_OPEN_MAX + 1):
         by_count.add(watched())
