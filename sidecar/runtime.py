@@ -5,6 +5,7 @@ the machine sleeps, so that after a suspend the first thing found is that the le
 """
 
 import asyncio
+import gc
 import os
 import signal
 import time
