@@ -113,16 +113,17 @@ class Sessions:
 
     def connect(self, session: Session, peer: bytes, number: int) -> None:
         """Bind a session to the connection from which its HELLO came."""
-        self._disconnect(session)
+        self.disconnect(session)
         session.welcome(number, peer)
         self._by_peer[peer] = session
 
     def remove(self, session: Session) -> None:
         """Forget a session."""
         self._by_incarnation.pop(session.incarnation, None)
-        self._disconnect(session)
+        self.disconnect(session)
 
-    def _disconnect(self, session: Session) -> None:
+    def disconnect(self, session: Session) -> None:
+        """Take nothing more for a session from its connection: it must greet again."""
         if self._by_peer.get(session.peer) is session:
             del self._by_peer[session.peer]
 

@@ -202,21 +202,24 @@ class Shard:
                     session.grant_sent = message.number
 
     def _undelivered(self, now: Now, outgoing: Outgoing) -> None:
-        """Take back leases whose grant never left: nobody can have begun what they name.
+        """Cut off a connection that does not take its messages, and take back an unsent grant.
 
-        The session's demand is void until it says it again, or the next grant would take the same
-        way. Everything else that could not be delivered is asked for again by who misses it.
+        A sidecar waits for each answer until its next session: so it is made to greet again, by
+        refusing what comes over that connection. Its demand is void until then, or the next grant
+        would take the same way. Nobody can have begun what a grant names that never left.
         """
-        self._ledger.count("undelivered")
+        ledger = self._ledger
+        ledger.count("undelivered")
         message = outgoing.message
-        session = self._ledger.sessions.of_peer(outgoing.peer)
+        session = ledger.sessions.of_peer(outgoing.peer)
+        if session is not None:
+            self._granting.withdraw(session)
+            ledger.sessions.disconnect(session)
         if type(message) is not Grant:
             return
-        if session is not None and session.number == message.session:
-            self._granting.withdraw(session)
         for _, tasks in message.groups:
             for granted in tasks:
-                task = self._ledger.leased.get(granted.id)
+                task = ledger.leased.get(granted.id)
                 if task is not None and task.token == granted.token:
                     self._settlement.give_back(now, task)
 

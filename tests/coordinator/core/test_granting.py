@@ -4,7 +4,18 @@ import pytest
 
 from coordinator.core import granting, layout, ledger, ready_queue
 from protocol.limits import BATCH_BYTES_MAX
-from protocol.messages import Demand, Failure, Grant, Limit, OutcomeKind, Outcomes, Priority, State, Submit
+from protocol.messages import (
+    Demand,
+    Failure,
+    Grant,
+    Limit,
+    OutcomeKind,
+    Outcomes,
+    Priority,
+    Refused,
+    State,
+    Submit,
+)
 from tests.coordinator.core.bench import Bench, small_windows
 from tests.coordinator.core.sidecar import EMAIL, Sidecar, failed, lease_of, success
 from tests.support.builders import FIRST_MS, a_batch, a_submission, task_id
@@ -118,7 +129,7 @@ class TestGrant:
         assert numbers_of(other) == [1, 2]
         assert {(task.attempt, task.delivery) for task in other.granted()} == {(1, 2)}
 
-    def test_that_cannot_be_handed_over_waits_until_demand_is_stated_again(self) -> None:
+    def test_that_cannot_be_handed_over_waits_until_the_sidecar_greets_again(self) -> None:
         bench = Bench()
         sidecar = Sidecar(bench)
         sidecar.serve()
@@ -126,9 +137,11 @@ class TestGrant:
         submit(Sidecar(bench, 2), 1)
         bench.unreachable.clear()
         assert bench.audit().tasks[task_id(1)].state is State.READY
+        assert isinstance(sidecar.beat(demand={EMAIL: 1000}), Refused)
         assert sidecar.granted() == []
 
-        sidecar.beat(demand={EMAIL: 1000})
+        sidecar.hello()
+        sidecar.serve()
 
         assert numbers_of(sidecar) == [1]
 

@@ -15,6 +15,7 @@ from protocol.messages import (
     Heartbeat,
     Lease,
     Limit,
+    Outcomes,
     Refused,
     Running,
     State,
@@ -404,15 +405,27 @@ class TestHeartbeat:
         assert isinstance(late, Beat)
         assert (early.grant_number, late.grant_number) == (1, 2)
 
-    def test_names_a_grant_that_could_not_be_handed_over(self) -> None:
+    @pytest.mark.parametrize("answer", ["RECORDED", "ACCEPTED", "GRANT"])
+    def test_is_refused_where_an_answer_could_not_be_handed_over(self, answer: str) -> None:
+        """Nothing else says that it is lost: RECORDED would be waited for as long as heartbeats."""
         bench = Bench()
-        sidecar = Sidecar(bench)
-        sidecar.serve()
+        sidecar = busy(bench)
         bench.unreachable.add(sidecar.peer)
-        Sidecar(bench, 2).submit(a_submission())
-        beat = sidecar.beat()
-        assert isinstance(beat, Beat)
-        assert beat.grant_number == 1
+        if answer == "RECORDED":
+            bench.receive(sidecar.peer, Outcomes(7, [success(sidecar.grant())]))
+        elif answer == "ACCEPTED":
+            bench.receive(sidecar.peer, Submit([a_batch(a_submission(2))]))
+        else:
+            sidecar.demand(9)
+            Sidecar(bench, 2).submit(a_submission(2))
+        bench.settle()
+        bench.unreachable.clear()
+
+        refused = sidecar.beat()
+
+        assert isinstance(refused, Refused)
+        assert refused.code == Code.UNKNOWN_SESSION
+        assert sidecar.hello().resumed
 
     @pytest.mark.parametrize("since_ms", [0, 1_500, 2**63 - 1])
     def test_tells_which_attempts_have_begun(self, since_ms: int) -> None:
