@@ -161,6 +161,15 @@ class Ledger:
         task.handler.scheduled += 1
         self.touch(task.handler)
 
+    def guard_expiry(self, task: Task) -> None:
+        """Set the timer of a task that may expire while it waits.
+
+        Set again when a lease ends: it may have rung during the lease, before the clock was set
+        back to a time at which the task has not expired.
+        """
+        if task.expires_ms:
+            self.timers.add(task.expires_ms, layout.TIMER_EXPIRE, task.id)
+
     def leave_queue(self, task: Task) -> None:
         """Take a READY or SCHEDULED task out of what waits, by another way than a grant."""
         if task.state is State.SCHEDULED:

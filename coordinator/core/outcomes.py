@@ -141,6 +141,7 @@ class Settlement:
             self._queries.ended(now, task)
             return
         task.change(Change.RETURN)
+        self._ledger.guard_expiry(task)
         self._ledger.make_ready(task, front=True)
         self._ledger.save(task)
 
@@ -161,6 +162,7 @@ class Settlement:
             return
         task.change(Change.LATER)
         task.due_ms = now.wall_ms + max(wait_ms, 1)
+        self._ledger.guard_expiry(task)
         self._ledger.schedule(task)
         self._ledger.save(task)
 

@@ -195,7 +195,7 @@ class Submissions:
         expires_ms = own.pop("expires_ms", 0)
         if expires_ms:
             task.expires_ms = task.due_ms + expires_ms
-            self._ledger.timers.add(task.expires_ms, layout.TIMER_EXPIRE, task.id)
+            self._ledger.guard_expiry(task)
         task.options = own or None
 
 
