@@ -45,6 +45,8 @@ SLEEP_MS_MAX = 60_000
 """Longest sleep of the timer: a wall clock that was set is noticed after this at the latest."""
 MEASURE_SECONDS = 1.0
 """How often the store's size is looked at while it changes."""
+MEASURE_BYTES = 1 << 20
+"""However little room is left, so much is written before the size is looked at again."""
 DESCRIPTORS_SPARE = 64
 ALARMS = frozenset({"record_corrupt", "count_corrected", "session_expired", "hello_refused"})
 
@@ -66,6 +68,10 @@ class Coordinator:
         self._stirred = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._measured_at = 0.0
+        self._written = 0
+        """Bytes written since the store was measured."""
+        self._room = MEASURE_BYTES
+        """Bytes that were left then."""
         self._refusal = ""
         self._broken = 0
         self._stopping = False
@@ -221,7 +227,7 @@ class Coordinator:
             self._transport.look()
         for ask, result in zip(effects.reads, results, strict=False):
             self.shard.step(now(), Answered(ask.number, result))
-        if effects.writes and time.monotonic() - self._measured_at > MEASURE_SECONDS:
+        if self._measure_is_due(effects):
             await self._measure()
 
     def _send(self, outgoing: Outgoing) -> bool:
@@ -252,10 +258,25 @@ class Coordinator:
 
     # Bounds
 
+    def _measure_is_due(self, effects: Effects) -> bool:
+        """Tell whether to look how full the store is.
+
+        Now and then while it changes; at once when half of the room it had was written; and now
+        and then when submissions are refused for want of room, since nothing else may happen that
+        would end the refusal: room on a disk is made by others.
+        """
+        self._written += sum([len(value) for value in effects.writes.values() if value])
+        if self._written > self._room // 2:
+            return True
+        may_differ = effects.writes or (self._refusal and effects.messages)
+        return bool(may_differ) and time.monotonic() - self._measured_at > MEASURE_SECONDS
+
     async def _measure(self) -> None:
         """Look how full the store is, and refuse submissions before it is too full to finish."""
-        self._measured_at = time.monotonic()
-        refusal = self._refusal_at(await self._store.stats())
+        self._measured_at, self._written = time.monotonic(), 0
+        stats = await self._store.stats()
+        self._room = max(self._settings.store_bytes_max - stats.used_bytes, MEASURE_BYTES)
+        refusal = self._refusal_at(stats)
         if refusal != self._refusal:
             self._refusal = refusal
             if refusal:
