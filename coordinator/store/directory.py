@@ -109,13 +109,19 @@ class StoreDirectory:
             )
 
     def release(self, *, clean: bool) -> None:
-        """Give the folder back; ``clean`` says that the store was closed as it should be."""
+        """Give the folder back; ``clean`` says that the store was closed as it should be.
+
+        Raises:
+            OSError: That could not be noted; the folder is given back all the same.
+        """
         if self._lock_fd < 0:
             return
-        if clean and self.holds_data:
-            self._write(_CLEAN_FILE, f"{self.data_file.stat().st_size}\n")
-        os.close(self._lock_fd)
-        self._lock_fd = -1
+        try:
+            if clean and self.holds_data:
+                self._write(_CLEAN_FILE, f"{self.data_file.stat().st_size}\n")
+        finally:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
 
     def _check_filesystem(self) -> None:
         kind = filesystems.filesystem_type(self.path)

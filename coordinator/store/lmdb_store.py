@@ -14,6 +14,7 @@ the same transaction: they see the same, and are dropped if the commit fails.
 """
 
 import asyncio
+import contextlib
 import mmap
 import os
 import threading
@@ -143,7 +144,8 @@ class LmdbStore(Store):
             self._env = self._open_environment(self._directory.path)
             return self._take_ownership()
         except BaseException as error:
-            self._close_environment(clean=self._directory.was_clean)
+            with contextlib.suppress(OSError):  # What went wrong before is what to tell.
+                self._close_environment(clean=self._directory.was_clean)
             if isinstance(error, lmdb.Error | OSError):
                 raise Refused(
                     f"{self._directory.data_file} cannot be opened ({error}); look at its disk and "
@@ -279,7 +281,13 @@ class LmdbStore(Store):
         return self._env
 
     def _close(self) -> None:
-        self._close_environment(clean=self._env is not None and self._failure is None)
+        try:
+            self._close_environment(clean=self._env is not None and self._failure is None)
+        except OSError as error:
+            raise StoreError(
+                f"{self._directory.path}: it cannot be noted that the store was closed ({error}); "
+                "nothing is lost, but look at its disk: the next start verifies the store"
+            ) from error
 
     def _close_environment(self, *, clean: bool) -> None:
         if self._env is not None:
