@@ -1,6 +1,7 @@
 """What sidecars and apps do to a coordinator: seeded, and remembering what was promised to them."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -165,6 +166,28 @@ class Traffic:
             await shell.tick()
             self._take(shell)
 
+    async def finish(self, shell: Shell, ended: Callable[[], bool], rounds_max: int) -> bool:
+        """Let everything succeed; return whether all had ended in so many rounds."""
+        for _ in range(rounds_max):
+            if ended():
+                return True
+            for peer in self.peers:
+                messages: list[m.Message] = [self._beat(peer)]
+                if peer.held:
+                    messages.append(self._report(peer, succeed=True))
+                for handler in HANDLERS[peer.service]:
+                    peer.demand[handler] = peer.demand.get(handler, 0) + 100
+                messages.append(m.Demand([m.Limit(*item) for item in peer.demand.items()]))
+                await self._say(shell, peer, *messages)
+            self.clock.advance(2_000)
+            await shell.tick()
+            self._take(shell)
+        return ended()
+
+    def forget(self, shell: Shell) -> None:
+        """Take what has left before the shell's end; nothing more will come of it."""
+        self._take(shell)
+
     async def _say(self, shell: Shell, peer: Peer, *messages: m.Message) -> None:
         peer.heard_ms = self.clock.now.ms
         await shell.say(peer.routing_id, *messages)
@@ -211,12 +234,13 @@ class Traffic:
         payload = rng.randbytes(rng.choice((0, 20, 100, 300, 900, 1_100, 6_000)))
         return m.Submission(task_id, handler, payload, None, options or None)
 
-    def _report(self, peer: Peer) -> m.Outcomes:
-        rng = self._rng
+    def _report(self, peer: Peer, *, succeed: bool = False) -> m.Outcomes:
         leases = list(peer.held.items())
-        outcomes = [
-            self._outcome(*lease) for lease in rng.sample(leases, rng.randint(1, len(leases)))
-        ]
+        if succeed:
+            outcomes = [m.Outcome(*lease, m.OutcomeKind.SUCCESS, 1, None) for lease in leases]
+        else:
+            told = self._rng.sample(leases, self._rng.randint(1, len(leases)))
+            outcomes = [self._outcome(*lease) for lease in told]
         for outcome in outcomes:
             del peer.held[outcome.id]
         peer.outcomes += 1

@@ -1,0 +1,443 @@
+"""Fail each store call in turn, the n-th for every n: nothing acknowledged is lost or doubled.
+
+A call may fail before it had its effect, or after it: who made it cannot tell. Whatever it was, the
+coordinator must end, and start again from what the store holds.
+"""
+
+import asyncio
+import contextlib
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import pytest
+
+from coordinator.cli import EXIT_FAILED, EXIT_REFUSED
+from coordinator.errors import StoreError
+from coordinator.runtime import Coordinator
+from coordinator.settings import build, read
+from coordinator.store.memory_store import MemoryDisk
+from protocol import messages as m
+from tests.coordinator.core.audit import Audit
+from tests.coordinator.faulty_store import FaultyStore
+from tests.coordinator.lockstep import Client, Connection, Ended
+from tests.crash_images import log, recorder
+from tests.crash_images.shell import Shell
+from tests.crash_images.traffic import TIMEOUT_MS, Clock, Promises, Traffic
+
+SEED = 5
+ROUNDS = 36
+FINISH_ROUNDS = 300
+SECONDS_MAX = 20.0
+END_SECONDS_MAX = 1.0
+"""How long a coordinator may live on after its disk has failed."""
+CALLS_MAX = 500
+STRIDE = 1 if os.environ.get("PILLION_FAULTS") == "all" else 5
+"""Of the calls of a real process, each so-many-th is failed: all of them take a minute."""
+ROOT = Path(__file__).parents[2]
+BEFORE_OR_AFTER = pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+
+
+# The shard alone, under varied traffic
+
+
+class Kept(Promises):
+    """Remembers what was promised, and notices at once when a promise is broken."""
+
+    def __init__(self) -> None:
+        self.payloads: dict[bytes, bytes] = {}
+        self.succeeded: set[bytes] = set()
+        self.problems: list[str] = []
+        self._tokens: dict[bytes, int] = {}
+
+    def accepted(self, task: m.Submission) -> None:
+        self.payloads[task.id] = task.payload
+
+    def recorded(self, outcome: m.Outcome) -> None:
+        if outcome.kind is m.OutcomeKind.SUCCESS:
+            self.succeeded.add(outcome.id)
+
+    def granted(self, task: m.GrantedTask) -> None:
+        if task.id in self.succeeded:
+            self.problems.append(f"{task.id.hex()} is granted, and has succeeded before")
+        if task.token <= self._tokens.get(task.id, 0):
+            self.problems.append(f"{task.id.hex()} is granted with an old token")
+        self._tokens[task.id] = task.token
+
+    def check(self, disk: MemoryDisk) -> list[str]:
+        """Return what is wrong, by what is on the disk now."""
+        audit = Audit(disk.pairs)
+        problems = [*self.problems, *audit.problems()]
+        for id_, payload in self.payloads.items():
+            task = audit.tasks.get(id_)
+            if task is None:
+                problems.append(f"{id_.hex()} was accepted, and is lost")
+            elif not task.state.terminal:
+                stored = disk.pairs[b"p" + id_] if task.payload_apart else task.payload or b""
+                if stored != payload:
+                    problems.append(f"{id_.hex()} was accepted with another payload")
+            elif id_ in self.succeeded and task.state is not m.State.SUCCEEDED:
+                problems.append(f"{id_.hex()} had succeeded; it is {task.state.name}")
+        return problems
+
+
+async def run_shard(fail_at: int, *, after: bool) -> FaultyStore:
+    """Run the traffic with one fault, restart, go on, and check; return the store that failed."""
+    disk, clock, kept = MemoryDisk(), Clock(), Kept()
+    traffic = Traffic(SEED, clock, kept)
+    rounds = iter(range(ROUNDS))  # Each is begun once, in whichever life.
+
+    async def live(store: FaultyStore) -> None:
+        shell = Shell(store, clock, session_timeout_ms=TIMEOUT_MS)
+        try:
+            await shell.start()
+            await traffic.greet(shell)
+            for _ in rounds:
+                await traffic.round(shell)
+            assert await traffic.finish(shell, lambda: _all_ended(disk, kept), FINISH_ROUNDS)
+        finally:
+            traffic.forget(shell)
+
+    first = FaultyStore(disk, fail_at, after=after)
+    try:
+        await live(first)
+    except StoreError:
+        assert kept.check(disk) == []
+        await live(FaultyStore(disk))
+    assert kept.check(disk) == []
+    return first
+
+
+def _all_ended(disk: MemoryDisk, kept: Kept) -> bool:
+    tasks = Audit(disk.pairs).tasks
+    return all(tasks[id_].state.terminal for id_ in kept.payloads)
+
+
+@BEFORE_OR_AFTER
+def test_shard_keeps_its_promises_whichever_store_call_fails(after: bool) -> None:
+    calls = asyncio.run(run_shard(0, after=after)).calls
+    assert calls > 60
+
+    for number in range(1, calls + 1):
+        try:
+            assert asyncio.run(run_shard(number, after=after)).failed
+        except AssertionError as error:
+            error.add_note(f"the call that failed was number {number} of {calls}")
+            raise
+
+
+# The coordinator with its sockets, on a store in memory
+
+
+class InThread:
+    """A real coordinator in a thread of its own."""
+
+    def __init__(self, store: FaultyStore, folder: Path) -> None:
+        self.error: BaseException | None = None
+        self._store = store
+        self._ready_file = folder / "ready"
+        self._ready_file.unlink(missing_ok=True)
+        self.ended, self._end = os.pipe()
+        self._serving = threading.Event()
+        self._stop: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            self.error = error
+        os.write(self._end, b".")
+        self._serving.set()
+
+    async def _serve(self) -> None:
+        flags = {"bind": "tcp://127.0.0.1:0", "ready_file": str(self._ready_file)}
+        settings = build(read(flags={**flags, "data_dir": "/nowhere"}, environ={}))
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        coordinator = Coordinator(settings, self._store)
+        announce = coordinator._announce  # The test waits for it, instead of for a file.
+
+        def announced(address: str) -> None:
+            announce(address)
+            self._serving.set()
+
+        coordinator._announce = announced  # type: ignore[method-assign]
+        await coordinator.run(self._stop)
+
+    def address(self) -> str | None:
+        """Wait until it serves, and return where; None if it has ended before."""
+        assert self._serving.wait(SECONDS_MAX)
+        return self._ready_file.read_text().strip() if self._ready_file.exists() else None
+
+    def join(self, *, stop: bool) -> None:
+        """Wait for its end."""
+        if stop and self._loop is not None and self._stop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(SECONDS_MAX)
+        assert not self._thread.is_alive(), "it does not end"
+        os.close(self.ended)
+        os.close(self._end)
+
+
+def run_coordinator(folder: Path, fail_at: int, *, after: bool) -> FaultyStore:
+    """Run the client with one fault, restart, go on, and check; return the store that failed."""
+    disk, client = MemoryDisk(), Client()
+    first = FaultyStore(disk, fail_at, after=after)
+    if not _serve(InThread(first, folder), client):
+        assert first.failed
+        assert client.check(disk.pairs) == []
+        assert _serve(InThread(FaultyStore(disk), folder), client), "it ends again"
+    assert client.check(disk.pairs) == []
+    return first
+
+
+def _serve(coordinator: InThread, client: Client) -> bool:
+    """Let the client go on; return whether it came to its end."""
+    address = coordinator.address()
+    try:
+        if address is None:
+            raise Ended
+        with Connection(address, coordinator.ended) as connection:
+            client.run(connection)
+    except Ended:
+        coordinator.join(stop=False)
+        assert isinstance(coordinator.error, StoreError), coordinator.error
+        return False
+    coordinator.join(stop=True)
+    if coordinator.error is not None:  # The fault came after the client was done.
+        assert isinstance(coordinator.error, StoreError), coordinator.error
+        return False
+    return True
+
+
+@pytest.mark.timeout(120)
+@BEFORE_OR_AFTER
+def test_coordinator_ends_whichever_store_call_fails_and_starts_again(
+    tmp_path: Path, after: bool
+) -> None:
+    calls = run_coordinator(tmp_path, 0, after=after).calls
+    assert calls > 15
+
+    failed = 0
+    for number in range(1, calls + 1):
+        try:
+            failed += run_coordinator(tmp_path, number, after=after).failed
+        except AssertionError as error:
+            error.add_note(f"the call that failed was number {number} of {calls}")
+            raise
+    assert failed > calls // 2  # Timing gathers calls now and then: the last ones may not come.
+
+
+# The real process, on a real disk that fails
+
+
+class Nursery:
+    """Starts real coordinators in which a call fails; see ``tests.crash_images.nursery``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.crash_images.nursery"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=recorder.environment(recorder.build(folder)),
+            start_new_session=True,
+        )
+
+    def start(self, order: dict[str, Any]) -> None:
+        """Start one."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+
+    def ended(self) -> dict[str, int]:
+        """Return how the one that was started has ended: exit code and time."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, "the nursery has ended"
+        ended: dict[str, int] = json.loads(line)
+        return ended
+
+    def close(self) -> None:
+        """End it, with what it has started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Which calls fail, and how; from the ``n``-th on."""
+
+    calls: recorder.Fault
+    error: int
+    after: bool = False
+
+    def __str__(self) -> str:
+        when = " after its effect" if self.after else ""
+        return f"{errno.errorcode[self.error]} of {self.calls.name.lower()}{when}"
+
+
+FAULTS = [
+    Fault(recorder.Fault.SYNC, errno.EIO),
+    Fault(recorder.Fault.SYNC, errno.EIO, after=True),
+    Fault(recorder.Fault.SYNC, errno.ENOSPC),
+    Fault(recorder.Fault.WRITE, errno.EIO),
+    Fault(recorder.Fault.WRITE, errno.ENOSPC),
+    Fault(recorder.Fault.WRITE, errno.ENOSPC, after=True),
+]
+
+
+class RealProcess:
+    """One life of a coordinator's process."""
+
+    def __init__(self, nursery: Nursery, folder: Path, fault: Fault | None, number: int) -> None:
+        self.text = ""
+        self.code = 0
+        self.failed_ns = 0
+        """When the first call failed, on the monotonic clock; 0 if none has."""
+        self.ended_ns = 0
+        self._nursery = nursery
+        self._log = folder / "recorded"
+        self._log.unlink(missing_ok=True)
+        self._address: str | None = None
+        self._pid = 0
+        self._serving = threading.Event()
+        self.ended, self._end = os.pipe()
+        pipe = folder / "output"
+        pipe.unlink(missing_ok=True)
+        os.mkfifo(pipe)
+        how = {"at": number, "sticky": True} if fault else {}
+        if fault:
+            how |= {"error": fault.error, "after": fault.after}
+        arguments = ["serve", "--bind", "tcp://127.0.0.1:0", "--log-format", "json"]
+        arguments += ["--data-dir", str(folder / "data"), "--allow-filesystem"]
+        nursery.start(
+            {
+                "output": str(pipe),
+                "folder": str(folder / "data"),
+                "log": str(self._log),
+                "fault": int(fault.calls) if fault else 0,
+                "how": how,
+                "arguments": [*arguments, "--disk-free-min", "0"],
+            }
+        )
+        self._reader = threading.Thread(target=self._read, args=[pipe], daemon=True)
+        self._reader.start()
+
+    def _read(self, pipe: Path) -> None:
+        with pipe.open() as lines:
+            for line in lines:
+                self.text += line
+                if '"serving"' in line:
+                    said = json.loads(line)
+                    self._address, self._pid = said["address"], said["pid"]
+                    self._serving.set()
+        os.write(self._end, b".")
+        self._serving.set()
+
+    def address(self) -> str | None:
+        """Wait until it serves, and return where; None if it has ended before."""
+        assert self._serving.wait(SECONDS_MAX), self.text
+        return self._address
+
+    def join(self, *, stop: bool) -> None:
+        """Wait for its end."""
+        if stop:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGTERM)
+        self._reader.join(SECONDS_MAX)
+        assert not self._reader.is_alive(), f"it does not end: {self.text}"
+        ended = self._nursery.ended()
+        self.code, self.ended_ns = ended["code"], ended["ended_ns"]
+        failures = [event for event in log.read(self._log) if event.kind is log.Kind.FAILED]
+        self.failed_ns = failures[0].offset if failures else 0
+        os.close(self.ended)
+        os.close(self._end)
+
+
+def run_process(nursery: Nursery, folder: Path, fault: Fault, number: int) -> bool:
+    """Run the client with one fault, restart, go on, and check; return whether any call failed."""
+    folder.mkdir()
+    client = Client()
+    first = RealProcess(nursery, folder, fault, number)
+    finished = _go_on(first, client)
+    if first.failed_ns:
+        assert first.code in (EXIT_FAILED, EXIT_REFUSED), (first.code, first.text)
+        [reason] = [x for x in first.text.splitlines() if x.startswith("pillion-coordinator: ")]
+        assert os.strerror(fault.error) in reason, reason
+        assert (first.ended_ns - first.failed_ns) / 1e9 < END_SECONDS_MAX, first.text
+    else:
+        assert (finished, first.code) == (True, 0), first.text
+    assert client.check(pairs_in(folder / "data")) == []
+    again = RealProcess(nursery, folder, None, 0)
+    assert (_go_on(again, client), again.code) == (True, 0), again.text
+    assert client.check(pairs_in(folder / "data")) == []
+    return bool(first.failed_ns)
+
+
+def _go_on(process: RealProcess, client: Client) -> bool:
+    address = process.address()
+    try:
+        if address is None:
+            raise Ended
+        with Connection(address, process.ended) as connection:
+            client.run(connection)
+    except Ended:
+        process.join(stop=False)
+        return False
+    process.join(stop=True)
+    return True
+
+
+def pairs_in(folder: Path) -> dict[bytes, bytes]:
+    """Read a store as LMDB alone has it."""
+    if not (folder / "data.mdb").exists():
+        return {}
+    with (
+        lmdb.open(str(folder), readonly=True, lock=False, lib_version=0) as environment,
+        environment.begin() as transaction,
+    ):
+        return {bytes(k): bytes(v) for k, v in transaction.cursor() if k[:1] != b"\0"}
+
+
+@pytest.fixture
+def nursery(tmp_path: Path) -> Iterator[Nursery]:
+    try:
+        made = Nursery(tmp_path)
+    except recorder.NoCompiler as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    yield made
+    made.close()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_process_ends_at_once_when_its_disk_fails_and_starts_again(
+    nursery: Nursery, tmp_path: Path, fault: Fault
+) -> None:
+    first = 1 + FAULTS.index(fault) % STRIDE  # Each fault takes other calls, if not all.
+    for number in range(first, CALLS_MAX, STRIDE):
+        try:
+            if not run_process(nursery, tmp_path / str(number), fault, number):
+                break
+        except AssertionError as error:
+            error.add_note(f"{fault}, from call {number} on")
+            raise
+    else:
+        raise AssertionError("calls are failed for ever")
+    assert number > 20
