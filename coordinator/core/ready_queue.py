@@ -17,6 +17,8 @@ WINDOW_MAX = 8192
 """Tasks of one queue kept in memory: a tenth of a second of work at full pace, some 10 MB."""
 WINDOW_LOW = 2048
 """Below this many the next rows are read."""
+SLACK = 1024
+"""Tasks that have left the window by another way than a grant, and may lie in it still."""
 
 
 class ReadyQueue:
@@ -111,9 +113,14 @@ class ReadyQueue:
         return None
 
     def left(self) -> None:
-        """Note that a task in the window has stopped being ready by another way than ``take``."""
+        """Note that a task in the window stops being ready by another way than ``take``.
+
+        Where nothing is taken, tasks that expire would fill the memory.
+        """
         self.live -= 1
         self.count -= 1
+        if len(self.window) > 2 * self.live + SLACK:
+            self.window = deque(task for task in self.window if task.state is State.READY)
 
     def wants_rows(self) -> bool:
         """Whether the next rows should be read from the store now."""
