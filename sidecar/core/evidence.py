@@ -47,7 +47,8 @@ class Evidence:
 
     def condemn(self, process: int) -> None:
         """Take note that a process was told to end, since an attempt in it did not stop."""
-        self._condemned.add(process)
+        if process not in self._causes:
+            self._condemned.add(process)
 
     def close(self, now_ms: int, connection: int, outcomes: list[Outcome]) -> list[Outcome]:
         """Take what the attempts of a closed connection came to; return what waits for nothing."""
