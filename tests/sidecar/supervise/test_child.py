@@ -83,7 +83,10 @@ def test_end_is_told_with_its_cause(program: str, cause: str) -> None:
     assert asyncio.run(main()) == cause
 
 
-def test_all_that_was_written_before_a_death_is_read() -> None:
+def test_all_that_was_written_before_a_death_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The death is seen before all is read.
+    monkeypatch.setattr("sidecar.supervise.child._READ_BYTES", 100)
+
     async def main() -> str:
         program = "import os; os.write(2, b'x\\n' * 20_000 + b'last'); os.kill(os.getpid(), 9)"
         listener = Listener("-c", program)

@@ -380,6 +380,25 @@ def test_processes_stop_with_their_sidecar_after_the_drain(system: System) -> No
     assert task.id
 
 
+def test_process_that_ends_during_the_drain_is_not_started_again(system: System) -> None:
+    beside = supervised(system, "--processes", "2")
+    with Client(beside.socket_path) as client:
+        client.submit("email.slow", {"n": 1})
+        busy = wait_for(beside, system.folder / "slow-1")
+        pids = [event["pid"] for event in wait_for_events(beside, "process_started", 2)]
+        beside.signal(signal.SIGTERM)
+        wait_for_events(beside, "drain_began")
+
+        [idle] = [pid for pid in pids if pid != busy]
+        os.kill(idle, signal.SIGKILL)
+
+        [ended] = wait_for_events(beside, "process_ended")
+        assert ended["pid"] == idle
+        assert "next_start_in_ms" not in ended
+        (system.folder / "go-1").touch()
+        assert beside.wait(SECONDS_MAX) == 0
+
+
 @pytest.mark.parametrize("arguments", [("deaf",), ("deaf", "forks")])
 def test_process_that_does_not_stop_with_its_sidecar_is_killed(
     system: System, arguments: tuple[str, ...]
@@ -411,8 +430,11 @@ def test_attempt_that_outlives_the_drain_is_ended_and_not_charged(system: System
     assert (status.attempts, status.deliveries) == (1, 2)
 
 
-def test_second_signal_ends_sidecar_and_processes_at_once(system: System) -> None:
-    beside = supervised(system, arguments=("deaf",))
+@pytest.mark.parametrize("arguments", [("deaf",), ("deaf", "forks")])
+def test_second_signal_ends_sidecar_and_processes_at_once(
+    system: System, arguments: tuple[str, ...]
+) -> None:
+    beside = supervised(system, arguments=arguments)
     with Client(beside.socket_path) as client:
         client.submit("email.slow", {"n": 1})
         watched = watch(wait_for(beside, system.folder / "slow-1"))
@@ -423,7 +445,7 @@ def test_second_signal_ends_sidecar_and_processes_at_once(system: System) -> Non
     beside.signal(signal.SIGTERM)
 
     assert beside.wait(SECONDS_MAX) == 0
-    assert is_gone(watched, 0)
+    assert is_gone(watched, 1.0)
     assert time.monotonic() - began < 2.0
 
 
