@@ -2,6 +2,7 @@
 
 SidecarError          something is wrong that the operator can act on
   SocketRefused       ``sidecar.sock`` cannot be served; the text names the fix
+  SpoolUnusable       the spool cannot be opened, or has failed; the text names the fix
 """
 
 
@@ -11,3 +12,7 @@ class SidecarError(Exception):
 
 class SocketRefused(SidecarError):
     """Raised when the local socket cannot be served; the text names the fix."""
+
+
+class SpoolUnusable(SidecarError):
+    """Raised when the spool cannot be opened, or has failed; the text names the fix."""

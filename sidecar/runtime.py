@@ -32,7 +32,7 @@ from sidecar.core.events import (
 from sidecar.core.fleet import FleetTerms
 from sidecar.core.sidecar import Sidecar
 from sidecar.core.terms import Identity, Terms
-from sidecar.errors import SidecarError
+from sidecar.errors import SidecarError, SpoolUnusable
 from sidecar.gateway.gateway import Gateway
 from sidecar.settings import Settings, Supervision
 from sidecar.spool import SpoolStore
@@ -45,7 +45,7 @@ SAY_AGAIN_SECONDS = 10.0
 ALARMS = frozenset(
     {"session_lost", "leases_lost", "refused", "welcome_refused", "connection_refused"}
     | {"unexpected_message", "message_too_large", "connection_does_not_read", "attempts_stopped"}
-    | {"spool_failed", "spooled_refused"}
+    | {"spooling", "spool_failed", "spooled_refused", "spool_too_old", "spool_damaged"}
     | {"process_died", "process_killed", "process_does_not_serve"}
 )
 LOUD = frozenset({"process_keeps_ending", "process_does_not_end", "processes_left_behind"})
@@ -87,6 +87,7 @@ class Process:
                 submit_timeout_ms=settings.submit_timeout_ms,
                 spool_after_ms=settings.spool_after_ms,
                 spool_bytes_max=settings.spool_bytes_max,
+                spool_age_ms=settings.spool_age_ms,
             ),
             contents,
         )
@@ -233,6 +234,7 @@ class Process:
         if effects.spool is not None and self._spool is not None:
             loop = asyncio.get_running_loop()
             self._spooling = loop.create_task(self._work_on_spool(self._spool, effects.spool))
+            self._spooling.add_done_callback(_look_at_the_end)
         if effects.processes and self._supervisor is not None:
             self._supervisor.step(effects.processes)
         if effects.stopped:
@@ -242,7 +244,7 @@ class Process:
     async def _work_on_spool(self, spool: SpoolStore, work: SpoolWork) -> None:
         try:
             loaded = await spool.work(work)
-        except SidecarError as error:
+        except SpoolUnusable as error:
             self._step(SpoolFailed(str(error)))
         else:
             self._step(SpoolDone(loaded))
@@ -311,6 +313,12 @@ class Process:
                 )
 
 
+def _look_at_the_end(task: asyncio.Task[None]) -> None:
+    """Raise what a task ended by, for the loop's handler: nobody else waits for it."""
+    if not task.cancelled():
+        task.result()
+
+
 def now_ms() -> int:
     """Read the clock that counts while the machine sleeps."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
@@ -323,6 +331,8 @@ def run(settings: Settings) -> int:
         SidecarError: It cannot start; the text says what to do.
     """
     writer = log.set_up(settings.log_format, settings.log_level)
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)  # Tasks are freed by their reference counts.
     start = uvloop.run if settings.event_loop == "uvloop" else asyncio.run
     start(_run(settings, writer.msg))
     return 0
@@ -332,16 +342,15 @@ async def _run(settings: Settings, line: Callable[[str], None]) -> None:
     if settings.spool_dir is None:
         await Process(settings, line=line).run()
         return
-    spool = SpoolStore(
-        settings.spool_dir, bytes_max=settings.spool_bytes_max, age_ms_max=settings.spool_age_ms
-    )
+    spool = SpoolStore(settings.spool_dir, bytes_max=settings.spool_bytes_max)
     contents = await spool.open()
-    if contents.count or contents.outcomes or spool.too_old:
+    if contents.count or contents.outcomes or spool.damaged_outcomes:
         log.logger("sidecar").warning(
             "spool_not_empty",
             batches=contents.count,
+            bytes=contents.bytes,
             outcomes=len(contents.outcomes),
-            too_old=spool.too_old,
+            damaged_outcomes=spool.damaged_outcomes,
             spool=str(settings.spool_dir),
         )
     try:

@@ -5,6 +5,7 @@ Events come in by ``Sidecar.step``; effects go out by ``Sidecar.flush``. Connect
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from protocol.errors import ProtocolError
 from protocol.messages import Failure, Lease, Message, Outcome
@@ -67,11 +68,22 @@ class ProcessEnded:
     cause: Failure
 
 
+class SpooledBatch(NamedTuple):
+    """One batch as the shell's store holds it."""
+
+    number: int
+    tasks: bytes
+    age_ms: int
+    """How long ago it was spooled, by the wall clock: it may be from before a restart."""
+    damaged: bool = False
+    """Whether the bytes are not those that were stored."""
+
+
 @dataclass(frozen=True, slots=True)
 class SpoolDone:
     """The shell's spool has done its work; ``loaded`` is what was to be read."""
 
-    loaded: list[tuple[int, bytes]] = field(default_factory=list)
+    loaded: list[SpooledBatch] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +169,9 @@ class SpoolWork:
     outcome_puts: list[Outcome] = field(default_factory=list)
     outcome_removes: list[Lease] = field(default_factory=list)
     load_after: int | None = None
-    """Read batches behind this number, up to what the core keeps in memory."""
+    """Read batches behind this number."""
+    load_bytes_max: int = 0
+    """Stop reading once there are so many bytes."""
 
     def __bool__(self) -> bool:
         return bool(

@@ -38,11 +38,11 @@ class Keeping:
             if now_ms >= self._journal_due_ms():
                 self._spool.journal(self._unrecorded.to_journal())
             self._spool.unjournal(self._unrecorded.to_unjournal())
-        return self._spool.work()
+        return self._spool.work(load=not recording)
 
     def _journal_due_ms(self) -> int:
-        if not self._unrecorded.journal_due:
-            return NEVER_MS
+        if self._spool.busy or not self._unrecorded.journal_due:
+            return NEVER_MS  # What comes while the shell is at work goes into its next.
         if self._recording:
             return 0
         if self._closed_since_ms is None:
@@ -51,13 +51,13 @@ class Keeping:
 
     def due_ms(self, spool_due_ms: int, *, open_: bool) -> int:
         """Return when something is to be spooled, journaled, or sent again after a pause."""
+        pause_ms = self._spool.due_ms if open_ else NEVER_MS
         if not self._spool.available:
-            return NEVER_MS
-        pause_ms = self._spool.due_ms if open_ else None
-        return min(spool_due_ms, self._journal_due_ms(), NEVER_MS if pause_ms is None else pause_ms)
+            return pause_ms
+        return min(pause_ms, spool_due_ms, self._journal_due_ms())
 
     def safe_to_leave(self, *, open_: bool) -> bool:
         """Tell whether nothing would be lost if the process ended now."""
         if len(self._unrecorded) and (open_ or self._unrecorded.journal_due):
             return False
-        return self._spool.idle
+        return self._spool.idle and not (self._spool.available and self._unrecorded.unjournal_due)

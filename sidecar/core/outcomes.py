@@ -47,6 +47,11 @@ class Unrecorded:
         """Whether any outcome is neither recorded nor journaled."""
         return len(self) > len(self._journaled)
 
+    @property
+    def unjournal_due(self) -> bool:
+        """Whether any journaled outcome is recorded, and not yet forgotten by the journal."""
+        return bool(self._unjournal)
+
     def to_journal(self) -> list[Outcome]:
         """Return the outcomes that are not journaled yet, and count them as such."""
         batches = [*[batch for _, batch in self._in_flight.values()], self._gathered]

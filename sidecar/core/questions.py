@@ -1,7 +1,8 @@
 """Questions on their way to the coordinator, and who waits for the answers.
 
 Each gets a number of this sidecar's own in place of the app's. What is unanswered is asked again
-in every new session, with what is left of its wait.
+in every new session, with what is left of its wait. A question may be about a task in the spool:
+it is sent when what was spooled before it has its verdict.
 """
 
 from typing import NamedTuple
@@ -22,6 +23,8 @@ class _Question(NamedTuple):
     until_ms: int
     """When the wait that the app asked for is over; 0 without a wait."""
     due_ms: int
+    behind: int
+    """The number of the latest spooled batch when it was asked."""
 
 
 class Questions:
@@ -38,7 +41,9 @@ class Questions:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def ask(self, now_ms: int, connection: int, questions: list[Question]) -> list[Reply]:
+    def ask(
+        self, now_ms: int, connection: int, questions: list[Question], behind: int
+    ) -> list[Reply]:
         """Take questions; return the replies to those that cannot be taken."""
         replies = []
         for request, task_id, wait_ms in questions:
@@ -49,19 +54,27 @@ class Questions:
             wait_ms = min(wait_ms, limits.WAIT_MS_MAX)  # noqa: PLW2901 (bounded here)
             until_ms = now_ms + wait_ms if wait_ms else 0
             due_ms = now_ms + wait_ms + self._terms.submit_timeout_ms
-            self._waiting[self._number] = _Question(connection, request, task_id, until_ms, due_ms)
+            self._waiting[self._number] = _Question(
+                connection, request, task_id, until_ms, due_ms, behind
+            )
             self._unsent[self._number] = None
             self.due_ms = min(self.due_ms, due_ms)
         return replies
 
-    def outgoing(self, now_ms: int) -> list[Query]:
-        """Return the messages to send now, with what is left of each wait."""
+    def outgoing(self, now_ms: int, settled_to: int) -> list[Query]:
+        """Return the messages to send now, with what is left of each wait.
+
+        Spooled batches up to number ``settled_to`` have their verdict.
+        """
         questions = []
         for number in self._unsent:
             question = self._waiting[number]
+            if question.behind > settled_to:
+                break  # Those asked later are behind no less.
             left_ms = max(1, question.until_ms - now_ms) if question.until_ms else 0
             questions.append(Question(number, question.id, left_ms))
-        self._unsent.clear()
+        for sent in questions:
+            del self._unsent[sent.request]
         step = limits.QUERY_IDS_MAX
         return [Query(questions[i : i + step]) for i in range(0, len(questions), step)]
 

@@ -66,7 +66,7 @@ class Sidecar:
         self._evidence = Evidence()
         self._asked = Asked()
         self._unrecorded = Unrecorded()
-        self._spool = Spool(spooled, terms.spool_bytes_max)
+        self._spool = Spool(spooled, terms)
         self._submissions = Submissions(terms, self._spool)
         self._questions = Questions(terms)
         self._peers = Peers(identity.service, terms.attach_ms)
@@ -117,7 +117,7 @@ class Sidecar:
             case e.ProcessEnded(process, cause):
                 self._unrecorded.add(self._evidence.ended(process, cause))
             case e.SpoolDone(loaded):
-                self._outbox.verdicts(self._spool.done(loaded))
+                self._outbox.verdicts(self._spool.done(now_ms, loaded))
             case e.SpoolFailed(detail):
                 self._outbox.verdicts(self._spool.failed(detail))
             case e.Drain():
@@ -184,7 +184,7 @@ class Sidecar:
             self._void(now_ms, "the coordinator does not know them")
         self._asked.restart()
         self._unrecorded.resend()
-        self._submissions.resend()
+        self._submissions.resend(now_ms)
         self._questions.resend()
         self._announce = self._restate = True
 
@@ -220,7 +220,8 @@ class Sidecar:
                 for handler, total in limits:
                     self._demand(connection, handler, total)
             case Query(questions):
-                for reply in self._questions.ask(now_ms, connection, questions):
+                behind = self._spool.last_number
+                for reply in self._questions.ask(now_ms, connection, questions, behind):
                     self._outbox.replies([(connection, reply)])
             case Inspect():
                 self._outbox.first(connection, Inspected(self.facts(now_ms)))
@@ -308,9 +309,9 @@ class Sidecar:
                 self._outbox.first(connection, Validity(self._told_valid_ms))
         handed = self._holdings.dispatch(now_ms)
         self._outbox.tasks(handed)
-        recording = self._drain.stage is Stage.RECORDING
-        effects.spool = self._keeping.work(now_ms, open_=self._link.open, recording=recording)
         effects.stopped = self._drain.begun and self._advance_drain(now_ms)
+        recording = self._drain.stage >= Stage.RECORDING
+        effects.spool = self._keeping.work(now_ms, open_=self._link.open, recording=recording)
         effects.to_coordinator = self._to_coordinator(now_ms)
         if effects.stopped:
             self._say_goodbye(effects)
@@ -329,8 +330,8 @@ class Sidecar:
         for connection, at_once in self._holdings.take_stuck().items():
             self._end_process(connection, at_once)
         self._unrecorded.add(self._evidence.overdue(now_ms))
-        self._outbox.verdicts(self._submissions.spool_overdue(now_ms))
         self._outbox.verdicts(self._submissions.give_up(now_ms))
+        self._outbox.verdicts(self._submissions.to_spool(now_ms, open_=self._link.open))
         self._outbox.replies(self._questions.give_up(now_ms))
         if now_ms >= self._peers.due_ms:
             for connection in self._peers.overdue(now_ms):
@@ -369,10 +370,7 @@ class Sidecar:
         self._touched.clear()
         messages += self._unrecorded.outgoing(now_ms)
         messages += self._submissions.outgoing(now_ms)
-        if (
-            not self._spool.active
-        ):  # They may be about tasks that the coordinator does not know yet.
-            messages += self._questions.outgoing(now_ms)
+        messages += self._questions.outgoing(now_ms, self._spool.settled_to)
         return messages
 
     def _state_handlers(self, messages: list[Message]) -> None:

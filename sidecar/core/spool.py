@@ -1,24 +1,28 @@
 """Submissions that the coordinator could not take in time: durable here, replayed in order.
 
-A batch that is spooled is answered ``spooled`` once the shell has committed it, and is removed
-once the coordinator has given its verdict. While anything is spooled, new submissions go behind
-it, so that none overtakes. Memory holds the next batches to send; the rest is in the shell's store.
+A batch that is spooled is answered ``spooled``, and may be sent, once the shell has committed it.
+It is removed once the coordinator has given its verdict. While anything is spooled new submissions
+go behind it, so that none overtakes. Memory holds the next batches to send; the rest is in the
+shell's store, and so is what is left alone: too old to be replayed, or damaged.
 
     app --SUBMIT--> Submissions --spool_after_ms without an answer--> Spool --> coordinator
                         +-------while the spool is not empty-----------^
+
+Being told ``spooled`` is faster than being accepted: an app that goes on at that speed would keep
+the spool full for ever. So while the coordinator takes what is spooled, at most half as much is
+spooled anew; the rest waits for the end of it.
 """
 
 from typing import NamedTuple
 
-from protocol.errors import CODES, Code
-from protocol.limits import MIB
-from protocol.messages import Batch, Lease, Outcome, Rejection, Verdict
-from sidecar.core.events import Note, SpoolContents, SpoolWork
+from protocol.errors import CODES, Code, ProtocolError
+from protocol.ids import to_text
+from protocol.messages import Batch, Lease, Outcome, Rejection, Submission, Verdict
+from protocol.submission import check, decode_batch
+from sidecar.core.events import Note, SpoolContents, SpooledBatch, SpoolWork
+from sidecar.core.terms import NEVER_MS, Terms
+from sidecar.core.window import Entry, Window
 
-WINDOW_BYTES_MAX = 8 * MIB
-"""Batches kept in memory; beyond it they are read back when their turn comes."""
-WINDOW_BYTES_LOW = 4 * MIB
-IN_FLIGHT_BYTES_MAX = 4 * MIB
 PAUSE_MS = 500
 """Wait before a batch that the coordinator had no room for is sent again."""
 
@@ -32,136 +36,188 @@ class _Asker(NamedTuple):
 class Spool:
     """All spooled batches, and the journal of outcomes.
 
-    Invariant: batches numbered up to ``_loaded_to`` are in ``_window`` until their verdict; later
+    Invariant: batches up to ``_window.last_number`` are in the window until their verdict; later
     ones are in the shell's store only.
 
     Args:
         contents: What the shell found; None when there is no spool.
-        bytes_max: How much may be spooled.
+        terms: Bounds and times.
     """
 
-    def __init__(self, contents: SpoolContents | None, bytes_max: int) -> None:
+    def __init__(self, contents: SpoolContents | None, terms: Terms) -> None:
         found = contents or SpoolContents()
+        self._terms = terms
         self.available = contents is not None
+        self._failed = False
         self.count = found.count
         self.bytes = found.bytes
-        self.rejected = 0
-        """Spooled tasks that the coordinator refused; nobody is left to be told."""
+        self.refused = 0
+        """Spooled tasks that the coordinator refused; nobody was left to be told."""
+        self.left_alone = 0
+        """Batches that stay in the store: too old, or damaged."""
+        self._left_bytes = 0
         self.notes: list[Note] = []
-        self._bytes_max = bytes_max
-        self._last = found.last_number
-        self._loaded_to = 0
-        self._window: dict[int, bytes] = {}
-        self._window_bytes = 0
-        self._unsent: dict[int, None] = {}
-        self._in_flight: dict[int, int] = {}
-        self._in_flight_bytes = 0
-        self._paused_until_ms = 0
+        self._last = self._committed = found.last_number
+        self._window = Window(terms.spool_window_bytes)
+        self._progress_ms = 0
+        """When the coordinator last took something, or a session opened."""
+        self._credit = 0
+        """How many bytes may be spooled while the coordinator takes what is spooled."""
         self._next = SpoolWork()
-        self._busy = False
-        self._loading = False
-        self._asking: dict[int, _Asker] = {}
-        self._committing: dict[int, _Asker] = {}
+        self._working: SpoolWork | None = None
+        """What the shell does now."""
+        self._askers: dict[int, _Asker] = {}
+        """Who waits for the commit of which batch."""
+        self._uncommitted_bytes = 0
 
     @property
     def active(self) -> bool:
-        """Whether new submissions must queue here."""
-        return self.count > 0
+        """Whether new submissions must go behind what is here."""
+        return len(self._window) > 0 if self._failed else self.count > 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether the shell is at work; its end is told."""
+        return self._working is not None
 
     @property
     def idle(self) -> bool:
         """Whether nothing is to be written, or being written."""
-        return not self._busy and not (self.available and self._next)
+        return not self.busy and not (self.available and self._next)
 
     @property
-    def due_ms(self) -> int | None:
+    def due_ms(self) -> int:
         """When a pause ends, if batches wait for that."""
-        return self._paused_until_ms if self._unsent and self._paused_until_ms else None
+        return self._window.due_ms
+
+    @property
+    def last_number(self) -> int:
+        """The number of the latest batch."""
+        return self._last
+
+    @property
+    def settled_to(self) -> int:
+        """Up to which number every batch has its verdict, or will have none."""
+        if self._window:
+            return self._window.first_number - 1
+        return self._last if self._failed or not self.count else self._window.last_number
 
     def facts(self) -> dict[str, int | str]:
         """Return what there is to know, for people and probes."""
         return {
-            "spool": "ready" if self.available else "none",
+            "spool": "ready" if self.available else "failed" if self._failed else "none",
             "spooled_batches": self.count,
             "spooled_bytes": self.bytes,
-            "spooled_refused": self.rejected,
+            "spooled_refused": self.refused,
+            "spool_left_alone": self.left_alone,
         }
 
-    def put(
-        self, connection: int, request: int, tasks: bytes, rejections: list[Rejection]
-    ) -> Verdict | None:
-        """Take a batch; return a verdict at once if it cannot be taken.
+    # --- From apps -----------------------------------------------------------------------------
 
-        ``rejections`` name tasks in it that the coordinator will refuse.
+    def full(self, size: int) -> bool:
+        """Tell whether so many bytes more are over the bound."""
+        return self.bytes + self._left_bytes + size > self._terms.spool_bytes_max
+
+    def ready_ms(self, size: int, *, open_: bool) -> int:
+        """Return from when a batch of this size may be put; ``NEVER_MS`` until something ends."""
+        uncommitted = self._uncommitted_bytes
+        if not self.available or self.full(size):
+            return NEVER_MS
+        if uncommitted and uncommitted + size > self._terms.spool_window_bytes:
+            return NEVER_MS
+        if not self.active or not open_ or size <= self._credit:
+            return 0
+        return self._progress_ms + self._terms.spool_after_ms
+
+    def put(
+        self, now_ms: int, asker: tuple[int, int], tasks: bytes, rejections: list[Rejection]
+    ) -> None:
+        """Take a batch.
+
+        Args:
+            now_ms: The time.
+            asker: The connection that waits for the verdict, and its request.
+            tasks: The batch.
+            rejections: Tasks that were left out of it, for the verdict.
         """
-        if self.bytes + len(tasks) > self._bytes_max:
-            detail = "the coordinator is out of reach and the spool is full"
-            return Verdict(request, Code.BUSY, detail, PAUSE_MS, [])
+        if not self.count:
+            self.notes.append(Note("spooling", {}))
+        size = len(tasks)
         stored_only = self.count > len(self._window)
         self._last += 1
-        number = self._last
         self.count += 1
-        self.bytes += len(tasks)
-        if not stored_only and self._window_bytes + len(tasks) <= WINDOW_BYTES_MAX:
-            self._take_in(number, tasks)
-        self._next.puts.append((number, tasks))
-        self._asking[number] = _Asker(connection, request, rejections)
-        return None
-
-    def _take_in(self, number: int, tasks: bytes) -> None:
-        self._window[number] = tasks
-        self._window_bytes += len(tasks)
-        self._unsent[number] = None
-        self._loaded_to = number
+        self.bytes += size
+        self._credit = max(0, self._credit - size)
+        self._uncommitted_bytes += size
+        if not stored_only and self._window.fits(size):
+            self._window.add(self._last, Entry(tasks, now_ms))
+        self._next.puts.append((self._last, tasks))
+        self._askers[self._last] = _Asker(*asker, rejections)
 
     # --- To the coordinator --------------------------------------------------------------------
 
-    def resend(self) -> None:
+    def resend(self, now_ms: int) -> None:
         """Send everything in memory again: a new session has opened."""
-        self._unsent = dict.fromkeys(self._window)
-        self._in_flight.clear()
-        self._in_flight_bytes = 0
-        self._paused_until_ms = 0
+        self._window.resend(self._committed)
+        self._credit = 0
+        self._progress_ms = now_ms
 
-    def outgoing(self, now_ms: int, next_number: int) -> list[Batch]:
-        """Return batches to send now, numbered from ``next_number``."""
-        batches: list[Batch] = []
-        if now_ms < self._paused_until_ms:
-            return batches
-        self._paused_until_ms = 0
-        for number in self._unsent:
-            tasks = self._window[number]
-            if self._in_flight and self._in_flight_bytes + len(tasks) > IN_FLIGHT_BYTES_MAX:
-                break
-            batches.append(Batch(next_number + len(batches), tasks))
-            self._in_flight[batches[-1].request] = number
-            self._in_flight_bytes += len(tasks)
-        for batch in batches:
-            del self._unsent[self._in_flight[batch.request]]
-        return batches
+    def outgoing(self, now_ms: int, next_request: int) -> list[Batch]:
+        """Return batches to send now, with requests numbered from ``next_request``."""
+        for number in self._window.too_old(now_ms, self._terms.spool_age_ms):
+            self._leave_alone("spool_too_old", self._forget(number))
+        return self._window.outgoing(now_ms, next_request)
 
     def answer(self, now_ms: int, verdict: Verdict) -> bool:
         """Take a verdict; return whether it was for a spooled batch."""
-        number = self._in_flight.pop(verdict.request, None)
-        if number is None:
+        answered = self._window.answered(verdict.request)
+        if answered is None:
             return False
-        size = len(self._window[number])
-        self._in_flight_bytes -= size
+        number, tasks = answered
         facts = CODES.get(verdict.code or "")
         if facts is not None and facts.retry:
-            self._unsent = {number: None, **self._unsent}
-            self._paused_until_ms = now_ms + max(verdict.retry_after_ms, PAUSE_MS)
+            self._window.pause(number, now_ms + max(verdict.retry_after_ms, PAUSE_MS))
             return True
-        refused = verdict.code or next((r.code for r in verdict.rejections), None)
-        if refused is not None:
-            self.rejected += max(1, len(verdict.rejections))
-            self.notes.append(Note("spooled_refused", {"code": refused, "batch": number}))
-        del self._window[number]
-        self._window_bytes -= size
+        if verdict.code is not None or verdict.rejections:
+            self._refused(tasks, verdict)
+        size = self._forget(number)
+        self._progress_ms = now_ms
+        self._credit = min(self._credit + size // 2, self._terms.spool_window_bytes // 2)
+        if self.available:
+            self._next.removes.append(number)
+        return True
+
+    def _forget(self, number: int) -> int:
+        size = self._window.remove(number)
+        self._gone(size)
+        return size
+
+    def _gone(self, size: int) -> None:
         self.count -= 1
         self.bytes -= size
-        self._next.removes.append(number)
-        return True
+        if not self.count:
+            self.notes.append(Note("spool_drained", self.facts()))
+
+    def _refused(self, tasks: bytes, verdict: Verdict) -> None:
+        code, place, count = verdict.code, 0, 1
+        if verdict.rejections:
+            first = verdict.rejections[0]
+            code, place, count = code or first.code, first.place, len(verdict.rejections)
+        self.refused += count
+        self._tally("spooled_refused", count, {"code": code or "", "task": _id_at(tasks, place)})
+
+    def _leave_alone(self, why: str, size: int) -> None:
+        self.left_alone += 1
+        self._left_bytes += size
+        self._tally(why, 1, {})
+
+    def _tally(self, name: str, count: int, first: dict[str, int | str]) -> None:
+        """Note something that may happen very often: once in all between two flushes."""
+        for note in self.notes:
+            if note.name == name:
+                note.facts["count"] = int(note.facts["count"]) + count
+                return
+        self.notes.append(Note(name, {"count": count, **first}))
 
     # --- The journal ---------------------------------------------------------------------------
 
@@ -175,48 +231,93 @@ class Spool:
 
     # --- The shell's store ---------------------------------------------------------------------
 
-    def work(self) -> SpoolWork | None:
+    def work(self, *, load: bool = True) -> SpoolWork | None:
         """Return what the shell shall do now; one at a time."""
-        if self._busy or not self.available:
+        if self.busy or not self.available:
             return None
-        if self._window_bytes < WINDOW_BYTES_LOW and self.count > len(self._window):
-            self._next.load_after = self._loaded_to
+        if load and self._window.half_empty and self.count > len(self._window):
+            self._next.load_after = self._window.last_number
+            self._next.load_bytes_max = self._terms.spool_window_bytes // 2
         if not self._next:
             return None
-        work, self._next = self._next, SpoolWork()
-        self._loading = work.load_after is not None
-        self._committing, self._asking = self._asking, {}
-        self._busy = True
-        return work
+        self._working, self._next = self._next, SpoolWork()
+        return self._working
 
-    def done(self, loaded: list[tuple[int, bytes]]) -> list[tuple[int, Verdict]]:
+    def done(self, now_ms: int, loaded: list[SpooledBatch]) -> list[tuple[int, Verdict]]:
         """Take the end of the work; return the verdicts that may be given now."""
-        self._busy = False
-        for number, tasks in loaded:
-            if number > self._loaded_to:
-                self._take_in(number, tasks)
-        if self._loading and not loaded:
-            # What was left has grown too old, or was damaged: it would be asked for for ever.
-            coming = [tasks for number, tasks in self._next.puts if number not in self._window]
-            self.count = len(self._window) + len(coming)
-            self.bytes = self._window_bytes + sum(len(tasks) for tasks in coming)
-        return self._tell(Code.SPOOLED, "the coordinator accepts it later", 0)
+        work, self._working = self._working, None
+        assert work is not None
+        for number, tasks in work.puts:
+            self._committed = number
+            self._uncommitted_bytes -= len(tasks)
+            if number in self._window:
+                self._window.release(number)
+        for batch in loaded:
+            self._take_loaded(now_ms, batch)
+        if work.load_after is not None and not loaded:
+            self._take_count()
+        return self._tell(work, Code.SPOOLED, "the coordinator accepts it later", 0)
+
+    def _take_loaded(self, now_ms: int, batch: SpooledBatch) -> None:
+        if batch.number <= self._window.last_number:
+            return
+        self._window.add(batch.number, Entry(batch.tasks, now_ms - batch.age_ms))
+        if batch.damaged:
+            self._leave_alone("spool_damaged", self._forget(batch.number))
+        else:
+            self._window.release(batch.number)
+
+    def _take_count(self) -> None:
+        """Count again what there is: the store holds less than was put, and must not be asked on.
+
+        Nothing but a file that was changed by others leads here.
+        """
+        coming = [tasks for number, tasks in self._next.puts if number not in self._window]
+        missing = self.count - len(self._window) - len(coming)
+        self.bytes = self._window.bytes + sum(len(tasks) for tasks in coming)
+        self.count -= missing
+        self._tally("spool_damaged", missing, {})
 
     def failed(self, detail: str) -> list[tuple[int, Verdict]]:
-        """Take the failure of the work: nothing more is spooled, and what was not is said so."""
-        self._busy = False
-        self.available = False
-        self.notes.append(Note("spool_failed", {"detail": detail}))
-        self._committing |= self._asking
-        self._asking = {}
+        """Take the failure of the work: nothing more is spooled, and what was not is said so.
+
+        What is in memory is still replayed; what is in the store only waits for the next start.
+        """
+        assert self._working is not None
+        self.available, self._failed = False, True
+        work, self._working = self._working, None
+        work.puts += self._next.puts
+        self._next = SpoolWork()
+        self._uncommitted_bytes = 0
+        for number, tasks in work.puts:
+            if number in self._window:
+                self._forget(number)
+            else:
+                self._gone(len(tasks))
+        stored_only = self.count - len(self._window)
+        self.notes.append(Note("spool_failed", {"detail": detail, "not_replayed": stored_only}))
         return self._tell(
-            Code.UNAVAILABLE, "the spool has failed and the coordinator did not answer", PAUSE_MS
+            work,
+            Code.UNAVAILABLE,
+            "the spool has failed and the coordinator did not answer",
+            PAUSE_MS,
         )
 
-    def _tell(self, code: str, detail: str, retry_ms: int) -> list[tuple[int, Verdict]]:
-        told = [
-            (asker.connection, Verdict(asker.request, code, detail, retry_ms, asker.rejections))
-            for asker in self._committing.values()
-        ]
-        self._committing = {}
+    def _tell(
+        self, work: SpoolWork, code: str, detail: str, retry_ms: int
+    ) -> list[tuple[int, Verdict]]:
+        told = []
+        for number, _ in work.puts:
+            asker = self._askers.pop(number)
+            verdict = Verdict(asker.request, code, detail, retry_ms, asker.rejections)
+            told.append((asker.connection, verdict))
         return told
+
+
+def _id_at(tasks: bytes, place: int) -> str:
+    """Return the id of one task of a batch, or an empty text."""
+    try:
+        task = check(place, decode_batch(tasks)[place])
+    except (ProtocolError, IndexError):
+        return ""
+    return to_text(task.id) if isinstance(task, Submission) else ""

@@ -1,17 +1,20 @@
 """Submissions on their way to the coordinator, and who waits for their verdicts.
 
 Each batch gets a number of this sidecar's own in place of the app's; its bytes pass through
-untouched. What is unanswered is sent again in every new session; ids make that harmless.
+untouched. What is unanswered is sent again in every new session; ids make that harmless. What the
+coordinator does not answer in time goes to the spool, if it may, and all that came after it goes
+behind it, in order.
 """
 
+from collections import deque
 from typing import NamedTuple
 
 from protocol import limits
 from protocol.errors import Code, ProtocolError
-from protocol.messages import Batch, Rejection, Submit, Verdict
-from protocol.submission import check, decode_batch
+from protocol.messages import Batch, Rejection, Submission, Submit, Verdict
+from protocol.submission import check, decode_batch, encode_batch
 from sidecar.core.parcels import batch_bytes, parcels
-from sidecar.core.spool import Spool
+from sidecar.core.spool import PAUSE_MS, Spool
 from sidecar.core.terms import NEVER_MS, Terms
 
 BUSY_RETRY_MS = 200
@@ -23,13 +26,14 @@ _UNAVAILABLE = (
 )
 
 
-class _Submission(NamedTuple):
+class _Waiting(NamedTuple):
     connection: int
     request: int
     tasks: bytes
     due_ms: int
+    """When it is given up."""
     spool_ms: int
-    """When it goes to the spool if it has no verdict by then."""
+    """When it goes to the spool if it has no verdict by then; ``NEVER_MS`` if it may not."""
 
 
 class Submissions:
@@ -41,8 +45,13 @@ class Submissions:
     def __init__(self, terms: Terms, spool: Spool) -> None:
         self._terms = terms
         self._spool = spool
-        self._waiting: dict[int, _Submission] = {}
+        self._waiting: dict[int, _Waiting] = {}
         self._unsent: dict[int, None] = {}
+        """Not sent yet, of those that may be spooled: they wait while anything is in the spool."""
+        self._unsent_only: dict[int, None] = {}
+        """Not sent yet, of those that insist on the coordinator's answer: they pass it by."""
+        self._spoolable: deque[int] = deque()
+        """Those that may be spooled, in order, and some that are answered already."""
         self._bytes: dict[int, int] = {}
         self._bytes_in_all = 0
         self._bytes_in_flight = 0
@@ -50,7 +59,7 @@ class Submissions:
         self.due_ms = NEVER_MS
         """Not later than when the next batch is given up."""
         self.spool_due_ms = NEVER_MS
-        """Not later than when the next batch goes to the spool."""
+        """Not later than when the next batch goes to the spool, if nothing else happens before."""
         self.answered = 0
         self.given_up = 0
 
@@ -61,9 +70,6 @@ class Submissions:
         """Take batches; return the verdicts on those that cannot be taken."""
         verdicts = []
         for request, tasks, may_spool in batches:
-            if may_spool and self._spool.active and self._spool.available:
-                verdicts += self._to_spool(connection, request, tasks)
-                continue
             problem = self._problem(connection, len(tasks))
             if problem is not None:
                 verdicts.append(Verdict(request, *problem, []))
@@ -71,42 +77,84 @@ class Submissions:
             self._number += 1
             due_ms = now_ms + self._terms.submit_timeout_ms
             spool_ms = now_ms + self._terms.spool_after_ms if may_spool else NEVER_MS
-            self._waiting[self._number] = _Submission(connection, request, tasks, due_ms, spool_ms)
+            self._waiting[self._number] = _Waiting(connection, request, tasks, due_ms, spool_ms)
+            if may_spool and self._spool.available:
+                self._spoolable.append(self._number)
+            self._unsent_like(self._number)[self._number] = None
             self.spool_due_ms = min(self.spool_due_ms, spool_ms)
-            self._unsent[self._number] = None
             self._bytes[connection] = self._bytes.get(connection, 0) + len(tasks)
             self._bytes_in_all += len(tasks)
             self.due_ms = min(self.due_ms, due_ms)
         return verdicts
 
-    def _to_spool(self, connection: int, request: int, tasks: bytes) -> list[Verdict]:
+    def _unsent_like(self, number: int) -> dict[int, None]:
+        """Return where a batch stands until it is sent."""
+        may_spool = self._waiting[number].spool_ms < NEVER_MS
+        return self._unsent if may_spool else self._unsent_only
+
+    # --- To the spool --------------------------------------------------------------------------
+
+    def to_spool(self, now_ms: int, *, open_: bool) -> list[tuple[int, Verdict]]:
+        """Spool what waits too long, or behind the spool; return verdicts on what cannot be.
+
+        One that was sent before may still be answered; that answer is ignored then, and it is
+        sent again: its ids make that harmless.
+        """
+        told: list[tuple[int, Verdict]] = []
+        self.spool_due_ms = NEVER_MS
+        while self._spoolable:
+            number = self._spoolable[0]
+            waiting = self._waiting.get(number)
+            if waiting is not None:
+                due_ms = self._spool_due_ms(waiting, open_=open_)
+                if now_ms < due_ms:
+                    self.spool_due_ms = due_ms
+                    break
+                told += [(waiting.connection, v) for v in self._to_spool(now_ms, number, waiting)]
+            self._spoolable.popleft()
+        return told
+
+    def _spool_due_ms(self, waiting: _Waiting, *, open_: bool) -> int:
+        if not self._spool.active:
+            return waiting.spool_ms
+        size = len(waiting.tasks)
+        if self._spool.full(size):
+            return 0  # To be told so.
+        # Whatever holds it up: before it is given up, it is spooled.
+        patience_ms = waiting.due_ms - self._terms.submit_timeout_ms // 2
+        ready_ms = self._spool.ready_ms(size, open_=open_)
+        return ready_ms if ready_ms == NEVER_MS else min(ready_ms, patience_ms)
+
+    def _to_spool(self, now_ms: int, number: int, waiting: _Waiting) -> list[Verdict]:
         """Spool a batch after a look at its tasks: nobody is told later that one was wrong."""
+        request = waiting.request
+        if not self._spool.available:
+            return []
         try:
-            raw = decode_batch(tasks)
+            raw = decode_batch(waiting.tasks)
         except ProtocolError as error:
+            self._remove(number)
             return [Verdict(request, error.code, error.detail, 0, [])]
         checked = [check(place, task) for place, task in enumerate(raw)]
         rejections = [task for task in checked if isinstance(task, Rejection)]
         if len(rejections) == len(raw):
+            self._remove(number)
             return [Verdict(request, None, "", 0, rejections)]
-        problem = self._spool.put(connection, request, tasks, rejections)
-        return [] if problem is None else [problem]
+        if self._spool.full(len(waiting.tasks)):
+            return self._turn_away(number, request)
+        tasks = waiting.tasks
+        if rejections:
+            tasks = encode_batch([task for task in checked if isinstance(task, Submission)])
+        self._remove(number)
+        self._spool.put(now_ms, (waiting.connection, request), tasks, rejections)
+        return []
 
-    def spool_overdue(self, now_ms: int) -> list[tuple[int, Verdict]]:
-        """Spool what the coordinator did not answer in time; return verdicts on what cannot be."""
-        told: list[tuple[int, Verdict]] = []
-        if now_ms < self.spool_due_ms:
-            return told
-        self.spool_due_ms = NEVER_MS
-        for number, waiting in list(self._waiting.items()):
-            if waiting.spool_ms > now_ms:
-                self.spool_due_ms = min(self.spool_due_ms, waiting.spool_ms)
-            elif self._spool.available:
-                # Its verdict may still come, and is ignored then: sending it again is harmless.
-                self._remove(number)
-                verdicts = self._to_spool(waiting.connection, waiting.request, waiting.tasks)
-                told += [(waiting.connection, verdict) for verdict in verdicts]
-        return told
+    def _turn_away(self, number: int, request: int) -> list[Verdict]:
+        if number not in self._unsent:
+            return []  # It may have been accepted: "busy" would be wrong.
+        self._remove(number)
+        detail = "the coordinator is out of reach and the spool is full"
+        return [Verdict(request, Code.BUSY, detail, PAUSE_MS, [])]
 
     def _problem(self, connection: int, size: int) -> tuple[str, str, int] | None:
         if size > limits.FRAME_BYTES_MAX - _FRAME_OVERHEAD_BYTES:
@@ -118,28 +166,38 @@ class Submissions:
             return Code.BUSY, "too much waits for the coordinator's answer", BUSY_RETRY_MS
         return None
 
+    # --- To the coordinator --------------------------------------------------------------------
+
     def outgoing(self, now_ms: int) -> list[Submit]:
         """Return the messages to send now: what was spooled goes first."""
         spooled = self._spool.outgoing(now_ms, self._number + 1)
         self._number += len(spooled)
+        batches = self._take(self._unsent_only)
+        if not self._spool.active:
+            batches += self._take(self._unsent)
+        return [Submit(part) for part in parcels(spooled + batches, batch_bytes)]
+
+    def _take(self, unsent: dict[int, None]) -> list[Batch]:
         room = self._terms.submit_bytes_in_flight_max - self._bytes_in_flight
         batches = []
-        for number in self._unsent:
+        for number in unsent:
             if room <= 0:
                 break
             tasks = self._waiting[number].tasks
             batches.append(Batch(number, tasks))
             room -= len(tasks)
         for batch in batches:
-            del self._unsent[batch.request]
+            del unsent[batch.request]
             self._bytes_in_flight += len(batch.tasks)
-        return [Submit(part) for part in parcels(spooled + batches, batch_bytes)]
+        return batches
 
-    def resend(self) -> None:
+    def resend(self, now_ms: int) -> None:
         """Send everything again: a new session has opened."""
-        self._unsent = dict.fromkeys(self._waiting)
+        self._unsent, self._unsent_only = {}, {}
+        for number in self._waiting:
+            self._unsent_like(number)[number] = None
         self._bytes_in_flight = 0
-        self._spool.resend()
+        self._spool.resend(now_ms)
 
     def answer(self, now_ms: int, verdicts: list[Verdict]) -> list[tuple[int, Verdict]]:
         """Take verdicts; return them with the connections that wait for them."""
@@ -174,13 +232,14 @@ class Submissions:
         for number in [n for n, s in self._waiting.items() if s.connection == connection]:
             self._remove(number)
 
-    def _remove(self, number: int) -> _Submission | None:
-        submission = self._waiting.pop(number, None)
-        if submission is None:
+    def _remove(self, number: int) -> _Waiting | None:
+        if number not in self._waiting:
             return None
+        unsent = self._unsent_like(number)
+        submission = self._waiting.pop(number)
         size = len(submission.tasks)
-        if number in self._unsent:
-            del self._unsent[number]
+        if number in unsent:
+            del unsent[number]
         else:
             self._bytes_in_flight -= size
         self._bytes_in_all -= size

@@ -44,6 +44,10 @@ class Terms:
     spool_after_ms: int = 1_000
     """Without an answer for this long, a submission that may be spooled is."""
     spool_bytes_max: int = 1024 * limits.MIB
+    spool_age_ms: int = limits.DAY_MS
+    """A batch that was spooled longer ago is not replayed by itself."""
+    spool_window_bytes: int = 8 * limits.MIB
+    """Spooled batches kept in memory; the rest is read back when its turn comes."""
     journal_after_ms: int = 500
     """Without a session for this long, outcomes are kept in the spool as well."""
     submit_bytes_max: int = 64 * limits.MIB
