@@ -56,7 +56,9 @@ class Traffic:
         self._watches: set[asyncio.Task[None]] = set()
         self._milestones: list[tuple[int, asyncio.Future[None]]] = []
         self._pace: asyncio.Task[None] | None = None
-        self.called: list[str] = []
+        self._open: set[str] = set()
+        """Submitted, and not seen to have ended."""
+        self._called = 0
         self.watched_ends = 0
 
     async def __aenter__(self) -> "Traffic":
@@ -84,7 +86,7 @@ class Traffic:
         """
         assert self._pace is not None
         reached: asyncio.Future[None] = self._loop.create_future()
-        self._milestones.append((len(self.called) + count, reached))
+        self._milestones.append((self._called + count, reached))
         await asyncio.wait([reached, self._pace], return_when=asyncio.FIRST_COMPLETED)
         if not reached.done():
             self._pace.result()
@@ -95,14 +97,12 @@ class Traffic:
         Raises:
             TimeoutError: Some task has not ended in time; says which.
         """
-        waiting: set[str] = set()
         try:
             async with asyncio.timeout(seconds):
                 await asyncio.gather(*self._submits, *self._watches)
-                waiting = set(self.called)
-                await asyncio.gather(*[self._follow(task_id, waiting) for task_id in self.called])
+                await asyncio.gather(*[self._follow(task_id) for task_id in list(self._open)])
         except TimeoutError:
-            raise TimeoutError(await self._describe(waiting, seconds)) from None
+            raise TimeoutError(await self._describe(seconds)) from None
         finally:
             await self.close()
 
@@ -120,7 +120,7 @@ class Traffic:
                 self._submits.add(work)
                 work.add_done_callback(self._submitted)
             made = max(made, due)
-            while self._milestones and self._milestones[0][0] <= len(self.called):
+            while self._milestones and self._milestones[0][0] <= self._called:
                 self._milestones.pop(0)[1].set_result(None)
             await asyncio.sleep(STEP_SECONDS)  # The pace of the load; nothing is waited for.
 
@@ -148,7 +148,8 @@ class Traffic:
 
     async def _submit(self, task: NewTask) -> None:
         assert task.id is not None
-        self.called.append(task.id)
+        self._called += 1
+        self._open.add(task.id)
         watched = self._rng.random() < WATCHED_SHARE
         client = self._rng.choice(self._clients)
         self._history.called(task.id, handler=task.handler, crc=crc32(task.payload))
@@ -167,16 +168,19 @@ class Traffic:
         await self._see_the_end(client, task_id)
         self.watched_ends += 1
 
-    async def _follow(self, task_id: str, waiting: set[str]) -> None:
-        # Right only for what was not accepted: the checker misses its end otherwise.
-        with contextlib.suppress(TaskNotFound):
-            await self._see_the_end(self._rng.choice(self._clients), task_id)
-        waiting.discard(task_id)
+    async def _follow(self, task_id: str) -> None:
+        await self._see_the_end(self._rng.choice(self._clients), task_id)
 
     async def _see_the_end(self, client: AsyncClient, task_id: str) -> None:
-        with contextlib.suppress(TaskFailed):
-            await client.wait(task_id)
-        found = await client.status(task_id)
+        try:
+            with contextlib.suppress(TaskFailed):
+                await client.wait(task_id)
+            found = await client.status(task_id)
+        except TaskNotFound:
+            # Right only for what was not accepted: otherwise the checker misses its end.
+            self._open.discard(task_id)
+            return
+        self._open.discard(task_id)
         self._history.seen(
             task_id,
             state=found.state,
@@ -186,9 +190,9 @@ class Traffic:
             error=found.error,
         )
 
-    async def _describe(self, waiting: set[str], seconds: float) -> str:
-        lines = [f"{len(waiting)} tasks have not ended within {seconds:g} s"]
-        for task_id in sorted(waiting)[:5]:
+    async def _describe(self, seconds: float) -> str:
+        lines = [f"{len(self._open)} tasks have not ended within {seconds:g} s"]
+        for task_id in sorted(self._open)[:5]:
             try:
                 lines.append(str(await self._clients[0].status(task_id)))
             except (TaskNotFound, Unavailable) as error:

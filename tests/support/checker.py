@@ -4,14 +4,12 @@
 
 - the handler's end, which it writes before its outcome can be told to anyone;
 - the instant before its process was sent SIGKILL: the process does nothing after it, and the
-  sidecar learns of its death from its closed socket, so a next attempt may begin right then;
-- half a session timeout after its sidecar was sent SIGKILL or SIGSTOP, if it began before that
-  sidecar was there again. What such an attempt tells cannot count any more. The coordinator may
-  grant the task again one timeout after it last heard that sidecar, which beats every fifth of a
-  timeout: a grant in the first half is one it must not make, and is found.
+  sidecar learns of its death from its closed socket, so a next attempt may begin right then.
 
-An attempt that begins when this is over already (its sidecar had been stopped for long) has no
-authority. What it writes to would refuse its token; the checks of order leave it out.
+Nothing else ends it. A sidecar or a coordinator that was killed or stood still leaves the handlers
+running; the rules of sessions must have stopped them before the next attempt begins. Handlers that
+do not look whether they are told to stop must be shorter than the margins of these rules, which are
+a tenth of the session timeout, and 250 ms at least, on either side.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,51 +20,26 @@ from tests.support.history import Attempt, History, TaskHistory
 FOREVER = 2**63
 
 
-class Authority:
-    """Tells until when an attempt was authorised.
-
-    Args:
-        history: What happened.
-        timeout_ms: The session timeout of the sidecars in it.
-    """
-
-    def __init__(self, history: History, timeout_ms: int) -> None:
-        self._killed_ns = history.killed_ns
-        self._cuts = history.cuts
-        self._grace_ns = timeout_ms * 1_000_000 // 2
-
-    def until_ns(self, attempt: Attempt) -> int:
-        """Return the end of an attempt's authority, or ``FOREVER``."""
-        ends = [FOREVER if attempt.ended_ns is None else attempt.ended_ns]
-        ends.append(self._killed_ns.get(attempt.process, FOREVER))
-        for cut in self._cuts:
-            here_again_ns = FOREVER if cut.until_ns is None else cut.until_ns
-            if cut.sidecar == attempt.sidecar and attempt.began_ns < here_again_ns:
-                still_ran = attempt.ended_ns is None or attempt.ended_ns > cut.from_ns
-                if still_ran:
-                    ends.append(cut.from_ns + self._grace_ns)
-        return min(ends)
-
-    def attempts(self, task: TaskHistory) -> list[Attempt]:
-        """Return the attempts of a task that had any authority, in the order they began."""
-        return [a for a in task.attempts if self.until_ns(a) > a.began_ns]
+def authorised_until_ns(attempt: Attempt, history: History) -> int:
+    """Return the end of an attempt's authority, or ``FOREVER``."""
+    ended_ns = FOREVER if attempt.ended_ns is None else attempt.ended_ns
+    return min(ended_ns, history.killed_ns.get(attempt.process, FOREVER))
 
 
-Check = Callable[[TaskHistory, Authority], Iterator[str]]
+Check = Callable[[TaskHistory, History], Iterator[str]]
 
 
-def violations(history: History, *, timeout_ms: int) -> list[str]:
+def violations(history: History) -> list[str]:
     """Return everything in a history that must not be, in words; an empty list is a success."""
-    authority = Authority(history, timeout_ms)
     return [
         f"task {task.id}: {found}"
         for task in history.tasks.values()
         for check in CHECKS
-        for found in check(task, authority)
+        for found in check(task, history)
     ]
 
 
-def ends(task: TaskHistory, _: Authority) -> Iterator[str]:
+def ends(task: TaskHistory, _: History) -> Iterator[str]:
     """An accepted task reaches one terminal state, and stays in it."""
     if task.accepted and not task.seen:
         yield "accepted, but never seen in a terminal state"
@@ -75,32 +48,31 @@ def ends(task: TaskHistory, _: Authority) -> Iterator[str]:
         yield f"seen in several terminal states: {', '.join(sorted(states))}"
 
 
-def runs_alone(task: TaskHistory, authority: Authority) -> Iterator[str]:
+def runs_alone(task: TaskHistory, history: History) -> Iterator[str]:
     """No attempt begins while another is authorised."""
-    attempts = authority.attempts(task)
-    for i, attempt in enumerate(attempts):
-        until_ns = authority.until_ns(attempt)
-        for later in attempts[i + 1 :]:
+    for i, attempt in enumerate(task.attempts):
+        until_ns = authorised_until_ns(attempt, history)
+        for later in task.attempts[i + 1 :]:
             if later.began_ns < until_ns:
-                overlap_ms = (min(until_ns, authority.until_ns(later)) - later.began_ns) / 1e6
+                both_ns = min(until_ns, authorised_until_ns(later, history)) - later.began_ns
+                both_ms = f"{both_ns / 1e6:.1f} ms"
                 yield (
                     f"twice at once: token {later.token} began in {later.process} while token "
-                    f"{attempt.token} was authorised in {attempt.process}, for {overlap_ms:.1f} ms"
+                    f"{attempt.token} was authorised in {attempt.process}, for {both_ms}"
                 )
 
 
-def tokens_grow(task: TaskHistory, authority: Authority) -> Iterator[str]:
+def tokens_grow(task: TaskHistory, _: History) -> Iterator[str]:
     """Each attempt has a higher token than those before, and no token runs twice."""
     tokens = [attempt.token for attempt in task.attempts]
     for token in sorted({token for token in tokens if tokens.count(token) > 1}):
         yield f"token {token} ran {tokens.count(token)} times"
-    attempts = authority.attempts(task)
-    for earlier, later in pairwise(attempts):
+    for earlier, later in pairwise(task.attempts):
         if later.token < earlier.token:
             yield f"token {later.token} began after token {earlier.token}"
 
 
-def was_submitted(task: TaskHistory, _: Authority) -> Iterator[str]:
+def was_submitted(task: TaskHistory, _: History) -> Iterator[str]:
     """Only what was submitted and not rejected runs, with the payload that was submitted."""
     if not task.attempts:
         return
@@ -115,12 +87,12 @@ def was_submitted(task: TaskHistory, _: Authority) -> Iterator[str]:
             yield f"token {attempt.token} got another payload than was submitted"
 
 
-def success_is_final(task: TaskHistory, authority: Authority) -> Iterator[str]:
+def success_is_final(task: TaskHistory, _: History) -> Iterator[str]:
     """Nothing runs once a task has ended, and the attempt that succeeded is the last."""
     if not task.seen:
         return
     first = task.seen[0]
-    for attempt in authority.attempts(task):
+    for attempt in task.attempts:
         if attempt.began_ns > first.at_ns:
             yield f"token {attempt.token} began after the task was seen {first.state}"
     taken = [a for a in task.attempts if a.how == "success" and a.result == first.result]
@@ -130,7 +102,7 @@ def success_is_final(task: TaskHistory, authority: Authority) -> Iterator[str]:
             yield f"the result of token {taken[-1].token} was taken, but token {last} was granted"
 
 
-def attempts_are_bounded(task: TaskHistory, _: Authority) -> Iterator[str]:
+def attempts_are_bounded(task: TaskHistory, _: History) -> Iterator[str]:
     """No more attempts are charged, and none has a higher number, than the policy allows."""
     for attempt in task.attempts:
         if not 1 <= attempt.attempt <= attempt.attempts_max:
@@ -140,7 +112,7 @@ def attempts_are_bounded(task: TaskHistory, _: Authority) -> Iterator[str]:
             yield f"{seen.attempts} attempts were charged; the policy allows {seen.attempts_max}"
 
 
-def results_are_the_handlers(task: TaskHistory, _: Authority) -> Iterator[str]:
+def results_are_the_handlers(task: TaskHistory, _: History) -> Iterator[str]:
     """A task succeeds only by an attempt that did, and its result is what that returned."""
     for seen in task.seen:
         if seen.state != "succeeded":
