@@ -49,6 +49,10 @@ class Driver:
         self.of_processes += effects.processes
         self.reconnects += effects.reconnect
         self._stopped = self._stopped or effects.stopped
+        self.took(effects)
+
+    def took(self, effects: e.Effects) -> None:
+        """Look at what a flush has returned; for drivers that do more."""
 
     def step(self, event: e.Event) -> None:
         self.core.step(self.now_ms, event)
