@@ -20,6 +20,9 @@ from protocol.messages import Message, State
 
 LIVE_MAX = 65_536
 """Ready tasks in memory over all queues; beyond it, only queues with demand bring tasks in."""
+ROW_BITS = 40
+"""Row numbers of one epoch: enough for years at ten thousand a second. They only grow over
+restarts as long as no epoch uses up its own."""
 
 Then = Callable[[Now, Any, set[bytes]], None]
 """What to do with the result of a read; the set names tasks saved since the read was asked for,
@@ -52,8 +55,8 @@ class Ledger:
         """Tasks that ended since the last flush, by the time at which they are removed."""
         self.counts: dict[str, int] = {}
         """How often each thing happened since the start: error codes, outcomes, events."""
-        self._row = config.epoch << 32
-        self._asked = config.epoch << 32
+        self._row = config.epoch << ROW_BITS
+        self._asked = 0
         self._then: dict[int, Then] = {}
         self._saved_since: dict[int, set[bytes]] = {}
 
