@@ -103,7 +103,7 @@ class Bench:
         """Apply an event; what may leave at once leaves."""
         answer = self.shard.step(self.now, event)
         if answer is not None:
-            self.sent.append(answer)
+            self.leave(answer)
 
     def receive(self, peer: bytes, message: Message) -> None:
         """Let a message arrive."""
@@ -169,8 +169,12 @@ class Bench:
         if isinstance(message, Grant) and outgoing.payloads:
             groups = [Group(name, self._filled(tasks, outgoing)) for name, tasks in message.groups]
             message = Grant(message.session, message.number, groups)
-        self.sent.append(Outgoing(outgoing.peer, message))
+        self.leave(Outgoing(outgoing.peer, message))
         return True
+
+    def leave(self, outgoing: Outgoing) -> None:
+        """Let a message leave."""
+        self.sent.append(outgoing)
 
     def _filled(self, tasks: Sequence[Any], outgoing: Outgoing) -> list[Any]:
         return [

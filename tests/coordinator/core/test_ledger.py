@@ -1,3 +1,5 @@
+from coordinator.core.config import Config
+from coordinator.core.ledger import Ledger
 from protocol.errors import Code
 from protocol.messages import OutcomeKind, State
 from tests.coordinator.core.bench import Bench
@@ -35,3 +37,9 @@ def test_late_outcome_that_is_told_twice_in_one_message_is_taken_once() -> None:
     assert codes == [None, Code.STALE_TOKEN]  # As if told in two messages.
     assert bench.audit().tasks[task_id()].state is State.SUCCEEDED
     assert bench.shard.counts["late_taken"] == 1
+
+
+def test_row_numbers_grow_over_restarts_also_after_a_year_under_full_load() -> None:
+    first, second = (Ledger(Config(store=bytes(16), epoch=epoch)) for epoch in (1, 2))
+    year_of_rows = 365 * 24 * 3600 * 10_000
+    assert first.next_row() + year_of_rows < second.next_row()
