@@ -45,6 +45,22 @@ class TestGrant:
         bench.finish()
         assert bench.audit().leases == [(task_id(), sidecar.grant().token)]
 
+    def test_has_a_larger_token_than_any_before_though_an_older_store_came_back(self) -> None:
+        bench = Bench()
+        sidecar = Sidecar(bench)
+        submit(sidecar, 1)
+        backup = dict(bench.pairs)
+        sidecar.serve()
+        before = sidecar.grant()
+        bench.pairs = backup
+        bench.crash()
+
+        sidecar.hello()
+        sidecar.serve()
+
+        assert len(sidecar.granted()) == 2
+        assert sidecar.grant().token > before.token
+
     def test_tells_the_handler_everything_about_the_attempt(self) -> None:
         bench = Bench()
         sidecar = Sidecar(bench)

@@ -15,6 +15,7 @@ from protocol.messages import (
     Heartbeat,
     Lease,
     Limit,
+    OutcomeKind,
     Outcomes,
     Refused,
     Running,
@@ -218,6 +219,19 @@ class TestResume:
         assert (again.id, again.attempt, again.delivery) == (second.id, 1, 2)
         assert again.token > second.token
         assert sidecar.report(success(first), success(again)) == [None, None]
+
+    def test_after_a_restart_leaves_a_lease_that_was_settled_settled(self) -> None:
+        bench = Bench()
+        sidecar = busy(bench, 1, 1, 2)
+        first, second = sidecar.granted()
+        sidecar.report(failed(first, OutcomeKind.RETURNED))  # The row of the grant stays.
+        bench.crash()
+
+        other = Sidecar(bench, 2)
+        other.serve()
+
+        assert [task.id for task in other.granted()] == [first.id]
+        assert sorted(bench.audit().leases) == sorted([lease_of(other.grant()), lease_of(second)])
 
     def test_after_a_restart_says_nothing_of_others(self) -> None:
         bench = Bench()

@@ -191,6 +191,19 @@ class TestSameIdAgain:
         assert [r.code for r in third.verdict(1).rejections] == [Code.DUPLICATE_ID]
         assert bench.audit().problems() == []
 
+    def test_from_several_sidecars_in_one_commit_is_accepted_once(self) -> None:
+        bench = Bench()
+        first, second, third = (Sidecar(bench, number) for number in (1, 2, 3))
+        bench.receive(first.peer, Submit([a_batch()]))
+        bench.receive(second.peer, Submit([a_batch()]))
+        bench.receive(third.peer, Submit([a_batch(a_submission(payload=b"other"))]))
+
+        bench.settle()
+
+        assert first.verdict(1).rejections == second.verdict(1).rejections == []
+        assert [r.code for r in third.verdict(1).rejections] == [Code.DUPLICATE_ID]
+        assert bench.audit().tasks[task_id()].payload == a_submission().payload
+
     def test_from_three_sidecars_while_the_first_is_removed_makes_one_new_task(self) -> None:
         bench = Bench(retention_succeeded_ms=1_000)
         sidecars = [Sidecar(bench, number) for number in (1, 2, 3)]
