@@ -134,14 +134,14 @@ class Holdings:
         """
         where = self._where[connection]
         counted = []
-        touched = set()
+        touched: dict[Lane, None] = {}
         for outcome in outcomes:
             key = outcome[:2]
             lane = where.pop(key, None)
             if lane is None:
                 self.late += 1
                 continue
-            touched.add(lane)
+            touched[lane] = None
             lane.done += 1
             stamp = lane.begun.pop(key, None)
             if stamp is None:

@@ -72,8 +72,8 @@ class Sidecar:
         self._peers = Peers(identity.service, terms.attach_ms)
         self._drain = Drain(terms)
         self._outbox = Outbox()
-        self._touched: set[str] = set()
-        """Handlers whose demand may have changed."""
+        self._touched: dict[str, None] = {}
+        """Handlers whose demand may have changed; in order, so that one run is like the next."""
         self._announce = False
         """Whether the handlers are to be stated again."""
         self._restate = False
@@ -168,7 +168,7 @@ class Sidecar:
     def _grant(self, message: Grant) -> None:
         for handler, tasks in message.groups:
             self._asked.granted(handler, len(tasks))
-            self._touched.add(handler)
+            self._touched[handler] = None
         self._unrecorded.add(self._holdings.grant(message.groups))
         if self._drain.begun:
             self._unrecorded.add(self._holdings.give_back())
@@ -210,7 +210,7 @@ class Sidecar:
                 self._unrecorded.add(counted)
                 for handler, count in finished:
                     self._asked.finished(now_ms, handler, count)
-                    self._touched.add(handler)
+                    self._touched[handler] = None
                 if process := self._evidence.process_of(connection):
                     self._of_processes.append(e.Finished(process, len(outcomes)))
             case Submit(batches):
@@ -250,7 +250,7 @@ class Sidecar:
         if lane is None:
             raise Refusal("malformed", f"demand for {handler!r}, which was not declared")
         lane.total = total
-        self._touched.add(handler)
+        self._touched[handler] = None
 
     def _turn_away(self, now_ms: int, connection: int, refusal: Refusal) -> None:
         if not self._peers.known(connection):
@@ -269,7 +269,7 @@ class Sidecar:
         self._unrecorded.add(self._evidence.close(now_ms, connection, begun) + unused)
         self._submissions.forget(connection)
         self._questions.forget(connection)
-        self._touched.update(handlers)
+        self._touched.update(dict.fromkeys(handlers))
         for handler in handlers:
             if not self._holdings.serves(handler):
                 self._asked.forget(handler)
@@ -342,7 +342,7 @@ class Sidecar:
         process = self._evidence.process_of(connection)
         self._evidence.condemn(process)
         self._of_processes.append(e.Stuck(process, at_once))
-        self._touched.update(self._peers.handlers_of(connection))
+        self._touched.update(dict.fromkeys(self._peers.handlers_of(connection)))
 
     def _to_coordinator(self, now_ms: int) -> list[Message]:
         link = self._link
