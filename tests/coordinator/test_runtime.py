@@ -114,7 +114,7 @@ def run(folder: Path, body: Body) -> None:
 
 
 def test_nothing_leaves_before_its_commit(tmp_path: Path) -> None:
-    async def body(store: HeldStore, line: Line, _: "asyncio.Task[None]") -> None:
+    async def body(store: HeldStore, line: Line, running: "asyncio.Task[None]") -> None:
         async def held_back(letter: bytes, said: m.Message) -> m.Message:
             store.hold(letter)
             await line.say(said)

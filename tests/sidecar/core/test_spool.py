@@ -197,6 +197,17 @@ def test_everything_is_replayed_once_in_order_and_then_gone() -> None:
     assert driver.verdicts() == [(4, None)]
 
 
+def test_batch_stays_in_the_store_until_its_verdict() -> None:
+    driver = spooled(1)
+    driver.open()
+    [(request, _)] = driver.sent()
+    assert len(driver.store.batches) == 1
+
+    driver.accept(request)
+
+    assert driver.store.batches == {}
+
+
 def test_unanswered_replay_is_sent_again_in_the_next_session() -> None:
     driver = spooled(1, 2)
     driver.open()
