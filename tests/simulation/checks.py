@@ -1,0 +1,300 @@
+"""Everything that watches a run: what is sent against what is durable, and counts of what occurred.
+
+The checks know nothing of the workload; they see what passes between the processes and the disk.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from coordinator.core.config import Config
+from coordinator.core.effects import Effects, Scan
+from coordinator.store.base import Writes
+from protocol.messages import (
+    Accepted,
+    Answer,
+    Demand,
+    Grant,
+    GrantedTask,
+    Heartbeat,
+    Hello,
+    Limit,
+    Message,
+    Outcome,
+    OutcomeKind,
+    Outcomes,
+    Recorded,
+    State,
+    Status,
+    Submit,
+    Welcome,
+)
+from sidecar.core.events import Note
+from tests.simulation import scan
+from tests.simulation.attempts import Attempts
+from tests.simulation.model import STATE, TOKEN, Model
+from tests.simulation.workload import Entry, Plan
+from tests.simulation.world import MS, Broken, World
+
+if TYPE_CHECKING:
+    from tests.simulation.coordinator_process import CoordinatorProcess
+    from tests.simulation.network import Wire
+    from tests.simulation.service_process import Attempt, ServiceProcess
+    from tests.simulation.sidecar_process import SidecarProcess
+    from tests.simulation.spool_disk import SpoolDisk
+
+SCAN_EVERY_US = 2_000 * MS
+
+
+class Asked:
+    """What one sidecar has asked for on one connection, as the coordinator received it."""
+
+    __slots__ = ("granted", "limits", "said")
+
+    def __init__(self) -> None:
+        self.limits: dict[str, int] = {}
+        self.said: dict[str, int] = {}
+        """Since the last HELLO."""
+        self.granted: dict[str, int] = {}
+
+
+class Checks:
+    """All checks of one run."""
+
+    def __init__(
+        self, world: World, plan: Plan, config: Config, wall_ms: Callable[[], int]
+    ) -> None:
+        self._world = world
+        self._wall_ms = wall_ms
+        self.attempts = Attempts(world)
+        self.model = Model(world, plan, config, wall_ms, self.attempts)
+        self.acked: dict[bytes, Entry] = {}
+        self.spooled_ids: set[bytes] = set()
+        self._entries: dict[bytes, list[Entry]] = {}
+        self._batches: dict[tuple[bytes, int], bytes] = {}
+        self._outcomes: dict[tuple[bytes, int], list[Outcome]] = {}
+        self._asked: dict[Wire, Asked] = {}
+        self._scanned_at = 0
+        self._granted_by: dict[bytes, int] = {}
+
+    # --- The coordinator -----------------------------------------------------------------------
+
+    def received(self, wire: "Wire", message: Message) -> None:
+        """Take note of what the coordinator receives."""
+        self._world.note("arrives from", (wire.sidecar.name, type(message).__name__))
+        if isinstance(message, Demand | Heartbeat):
+            asked = self._asked.setdefault(wire, Asked())
+            asked.limits.update(message.limits)
+            asked.said.update(message.limits)
+        elif isinstance(message, Hello):
+            self._asked.setdefault(wire, Asked()).said = {}
+            held = {lease.id: lease.token for lease in message.held}
+            if any(
+                holder == message.incarnation and held.get(task_id) != token
+                for task_id, (token, holder) in self.model.leases.items()
+            ):
+                self._world.hit("leases_lost_on_the_way")
+            if not wire.sidecar_end:
+                self._world.hit("late_hello")
+                self._world.note("late HELLO", message)
+
+    def flushed(self, coordinator: "CoordinatorProcess", effects: Effects) -> None:
+        """Look at what is about to be committed."""
+        self.model.epoch = coordinator.epoch
+        self.model.flushed_wall_ms = self._wall_ms()
+        for peer, message, payloads in effects.messages:
+            wire = coordinator.wires.get(peer)
+            if wire is None:
+                continue
+            if isinstance(message, Welcome):
+                asked = self._asked.setdefault(wire, Asked())
+                asked.limits, asked.granted = dict(asked.said), {}
+            elif isinstance(message, Grant):
+                self._check_demand(wire, message)
+                if payloads:
+                    self._world.hit("payload_stored_apart")
+        for event, facts in effects.notes:
+            self._world.hit(f"coordinator_{event}")
+            if event == "session_expired" and not facts["detail"].startswith("0 "):
+                self._world.hit("session_expired_with_leases")
+        for ask in effects.reads:
+            if isinstance(ask.read, Scan):
+                self._world.hit(f"scan_{ask.read.start[:1].decode()}")
+
+    def _check_demand(self, wire: "Wire", grant: Grant) -> None:
+        asked = self._asked.setdefault(wire, Asked())
+        for handler, tasks in grant.groups:
+            granted = asked.granted.get(handler, 0) + len(tasks)
+            asked.granted[handler] = granted
+            if granted > asked.limits.get(handler, 0):
+                raise Broken(
+                    "nothing is granted beyond demand",
+                    f"{granted} of {handler} to {wire.sidecar.name}, which asked for "
+                    f"{asked.limits.get(handler, 0)}",
+                )
+
+    def committed(self, writes: Writes) -> None:
+        """Take a commit, at the moment when it has become durable."""
+        self.model.committed(writes)
+
+    def sent(self, coordinator: "CoordinatorProcess", wire: "Wire", message: Message) -> None:
+        """Check that what leaves the coordinator is durable."""
+        match message:
+            case Grant(_, _, groups):
+                for _, tasks in groups:
+                    for task in tasks:
+                        self._check_granted(task)
+            case Recorded(number, exceptions):
+                outcomes = self._outcomes.get((wire.sidecar.incarnation, number), [])
+                places = {exception.place for exception in exceptions}
+                for place, outcome in enumerate(outcomes):
+                    if place not in places:
+                        self._check_recorded(outcome)
+            case Accepted(verdicts):
+                for verdict in verdicts:
+                    if verdict.code is None:
+                        batch = self._batches[wire.sidecar.incarnation, verdict.request]
+                        places = {rejection.place for rejection in verdict.rejections}
+                        self._check_accepted(batch, places)
+            case Answer(replies):
+                for reply in replies:
+                    if reply.status is not None:
+                        self._check_status(reply.status)
+
+    def _check_granted(self, task: GrantedTask) -> None:
+        lease = self.model.leases.get(task.id)
+        if self.model.granted.get(task.id) != task.token:
+            raise Broken("a grant is durable", f"{task.id.hex()} {task.token:#x}, store {lease}")
+
+    def _check_recorded(self, outcome: Outcome) -> None:
+        record = self.model.records.get(outcome.id)
+        if record is None:
+            if outcome.id not in self.model.removed:
+                raise Broken("a recorded outcome is durable", f"{outcome}: no task")
+            return
+        settled = record[TOKEN] >= outcome.token
+        if record[TOKEN] == outcome.token and outcome.kind is OutcomeKind.SUCCESS:
+            settled = record[STATE] >= State.SUCCEEDED
+        if not settled:
+            raise Broken("a recorded outcome is durable", f"{outcome}, store {record}")
+
+    def _check_accepted(self, batch: bytes, rejected: set[int]) -> None:
+        for place, entry in enumerate(self._entries[batch]):
+            if place not in rejected and not self.model.holds(entry):
+                raise Broken("what is accepted is durable", f"{entry}")
+
+    def _check_status(self, status: Status) -> None:
+        record = self.model.records.get(status.id)
+        if status.state.terminal and record is not None and record[STATE] != status.state:
+            raise Broken("an answer is durable", f"{status}, store {record}")
+
+    def idle(self, coordinator: "CoordinatorProcess") -> None:
+        """Compare memory with the store, now and then, when nothing is under way."""
+        scan.check_bounds(coordinator.shard)
+        core = coordinator.shard._ledger
+        if core.timers._horizon is not None:
+            self._world.hit("timers_beyond_the_horizon")
+        if any(queue.stored for handler in core.handlers.values() for queue in handler.queues):
+            self._world.hit("ready_tasks_in_the_store_only")
+        if self._world.now - self._scanned_at >= SCAN_EVERY_US:
+            self._scanned_at = self._world.now
+            scan.check(coordinator, self.model, self._wall_ms())
+
+    def scan_soon(self) -> None:
+        """Compare memory with the store at the next quiet moment."""
+        self._scanned_at = -SCAN_EVERY_US
+
+    def ended(self, coordinator: "CoordinatorProcess") -> None:
+        """Count what a coordinator has counted."""
+        for name, times in coordinator.shard.counts.items():
+            self._world.hit(f"count_{name}", times)
+
+    # --- Sidecars ------------------------------------------------------------------------------
+
+    def sidecar_sends(self, sidecar: "SidecarProcess", message: Message) -> None:
+        """Take note of what a sidecar sends to the coordinator."""
+        match message:
+            case Outcomes(number, outcomes):
+                self._outcomes[sidecar.incarnation, number] = outcomes
+            case Submit(batches):
+                for batch in batches:
+                    self._batches[sidecar.incarnation, batch.request] = batch.tasks
+            case Demand(limits) | Heartbeat(_, limits, _):
+                self._check_stated(sidecar, limits)
+
+    def _check_stated(self, sidecar: "SidecarProcess", limits: Sequence[Limit]) -> None:
+        granted = sidecar.core._asked._granted
+        for handler, total in limits:
+            if total < granted.get(handler, 0):
+                raise Broken("demand is never negative", f"{sidecar.name} {handler} {total}")
+
+    def sidecar_notes(self, sidecar: "SidecarProcess", notes: list[Note]) -> None:
+        """Take note of what a sidecar tells operators."""
+        for note in notes:
+            self._world.note(f"{sidecar.name} notes", note)
+            if note.name == "drain_began" and note.facts["tasks_at_services"]:
+                self._world.hit("drain_returned_leases")
+            self._world.hit(f"sidecar_{note.name}")
+            if note.facts.get("reason") == "a grant was lost on the way":
+                self._world.hit("resume_after_lost_grant")
+
+    def sidecar_died(self, sidecar: "SidecarProcess") -> None:
+        """Count what a sidecar has counted."""
+        facts = sidecar.core.facts(sidecar.now_ms())
+        for name in ("outcomes_not_taken", "outcomes_late", "submissions_given_up"):
+            self._world.hit(name, int(facts[name]))
+
+    # --- Services and apps ---------------------------------------------------------------------
+
+    def began(self, attempt: "Attempt", task: GrantedTask) -> None:
+        """Take note that an attempt begins."""
+        self._world.note(f"{attempt.service.name} begins", attempt.key)
+        self.attempts.began(attempt, task, self.model)
+
+    def stopped(self, attempt: "Attempt") -> bool:
+        """Take note that an attempt has ended; return False if it had before."""
+        return self.attempts.stopped(attempt)
+
+    def process_died(self, service: "ServiceProcess") -> None:
+        """Take note that everything in a process has ended."""
+        self.attempts.process_died(service)
+
+    def submitted(self, batch: bytes, entries: list[Entry]) -> None:
+        """Take note of what an app submits."""
+        self._entries[batch] = entries
+        for entry in entries:
+            self.model.submitted(entry)
+
+    def acknowledged(self, entry: Entry) -> None:
+        """Take note of what an app was promised."""
+        self.acked[entry.id] = entry
+        if not self.model.holds(entry):
+            raise Broken("what is accepted is durable", f"{entry}")
+
+    def spooled(self, entry: Entry, spool: "SpoolDisk | None") -> None:
+        """Check that a task an app was told to be in the spool is there, or beyond."""
+        self._world.hit("submit_spooled")
+        self.spooled_ids.add(entry.id)
+        beyond = entry.id in self.model.records or entry.id in self.model.removed
+        batches = () if spool is None else spool.batches.values()
+        if not beyond and not any(entry in self._entries[tasks] for tasks in batches):
+            raise Broken("what is spooled is durable", f"{entry}")
+
+    def rejected(self, entry: Entry) -> None:
+        """Check that a submission was refused because of another under its id."""
+        if self.model.holds(entry) and entry.id not in self.model.removed:
+            raise Broken("the same task is accepted again", f"{entry}")
+
+    def answered(self, code: str | None, status: Status | None, *, waited: bool) -> None:
+        """Take what an app is told about a task."""
+        if status is not None:
+            self._check_status(status)
+            self._world.hit(f"answered_{status.state.name.lower()}")
+            if waited:
+                ended = status.state.terminal
+                self._world.hit("wait_answered_at_the_end" if ended else "wait_ran_out")
+        else:
+            self._world.hit(f"answered_{code}")
+
+    def surprised(self, name: str, message: object) -> None:
+        """Take note of what nobody should be sent."""
+        raise Broken("nobody is surprised", f"{name} got {message}")

@@ -1,0 +1,52 @@
+"""Small windows, rows and pages, so that some hundred tasks are enough to spill everywhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from coordinator.core import (
+    calendar,
+    granting,
+    layout,
+    ledger,
+    ready_queue,
+    recovery,
+    submissions,
+    timers,
+)
+from tests.simulation.world import World
+
+
+@contextmanager
+def small(world: World) -> Iterator[None]:
+    """Make the bounds of the cores small, as the seed decides, for the time of one run."""
+    rng = world.rng
+    entries = rng.choice((2, 5, 16))
+    window = rng.choice((4, 16, 64))
+    changes: list[tuple[Any, str, int]] = [
+        (layout, "ROW_ENTRIES_MAX", entries),
+        (ready_queue, "ROW_ENTRIES_MAX", entries),
+        (timers, "ROW_ENTRIES_MAX", entries),
+        (ready_queue, "WINDOW_MAX", window),
+        (ready_queue, "WINDOW_LOW", max(1, window // 4)),
+        (ready_queue, "SLACK", 4),
+        (granting, "LOAD_ROWS", rng.choice((1, 3))),
+        (granting, "HELD_LEASES_MAX", rng.choice((3, 1_000))),
+        (ledger, "LIVE_MAX", rng.choice((window // 2, 4 * window, 10_000))),
+        (timers, "WINDOW_MAX", rng.choice((8, 40, 1_000))),
+        (timers, "WINDOW_LOW", rng.choice((1, 4))),
+        (timers, "LOAD_ROWS", rng.choice((1, 3))),
+        (calendar, "DUE_MAX", rng.choice((3, 100))),
+        (calendar, "REMOVE_ROWS", rng.choice((1, 4))),
+        (recovery, "PAGE", rng.choice((2, 50))),
+        (submissions, "INLINE_BYTES_MAX", 64),
+        (submissions, "CHECKING_BYTES_MAX", rng.choice((4_000, 2**26))),
+    ]
+    before = [(module, name, getattr(module, name)) for module, name, _ in changes]
+    try:
+        for module, name, value in changes:
+            setattr(module, name, value)
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
