@@ -201,6 +201,7 @@ def test_batch_stays_in_the_store_until_its_verdict() -> None:
     driver = spooled(1)
     driver.open()
     [(request, _)] = driver.sent()
+    driver.keep_alive(PAUSE_MS)
     assert len(driver.store.batches) == 1
 
     driver.accept(request)
