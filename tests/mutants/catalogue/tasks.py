@@ -1,0 +1,118 @@
+"""Bugs in what an outcome does to its task."""
+
+from tests.mutants.instrument import a_test
+from tests.mutants.mutant import Edit, Mutant, Promise
+
+_OUTCOMES = "coordinator/core/test_outcomes.py::"
+
+MUTANTS = (
+    Mutant(
+        "no-token-check",
+        "An outcome is taken for the lease that its task has now, whichever token it names.",
+        Promise.NEVER_TWICE,
+        [
+            Edit(
+                "coordinator.core.outcomes",
+                "if task is not None and task.token == outcome[1]:",
+                "if task is not None:",
+            )
+        ],
+        a_test(f"{_OUTCOMES}TestLate::test_nothing_is_taken_once_a_later_lease_was_granted"),
+    ),
+    Mutant(
+        "late-end-beside-a-later-lease",
+        "A late success is taken although its task has been leased to another since.",
+        Promise.NEVER_TWICE,
+        [Edit("coordinator.core.outcomes", "if outcome.id in ledger.leased:", "if False:")],
+        a_test(f"{_OUTCOMES}TestLate::test_nothing_is_taken_once_a_later_lease_was_granted"),
+    ),
+    Mutant(
+        "late-end-of-an-old-lease",
+        "A late success is taken although a later lease has come and gone since.",
+        Promise.NEVER_TWICE,
+        [
+            Edit(
+                "coordinator.core.outcomes",
+                "if task is None or task.token != outcome.token:",
+                "if task is None:",
+            )
+        ],
+        a_test(f"{_OUTCOMES}TestLate::test_nothing_is_taken_once_a_later_lease_has_ended"),
+    ),
+    Mutant(
+        "late-success-ignored",
+        "A success that comes after its lease has ended is refused, and the task runs once more.",
+        Promise.AT_LEAST_ONCE,
+        [Edit("coordinator.core.outcomes", "if outcome.kind not in _ENDS:", "if True:")],
+        a_test(f"{_OUTCOMES}TestLate::test_end_is_taken_of_a_task_that_is_ready_again"),
+    ),
+    Mutant(
+        "lost-not-charged",
+        "An attempt whose process died costs nothing: a task that kills its process runs for ever.",
+        Promise.ISOLATION,
+        [
+            Edit(
+                "coordinator.core.outcomes",
+                '        task.attempts += 1\n        self._ledger.count("lost")\n',
+                '        self._ledger.count("lost")\n',
+            )
+        ],
+        a_test(f"{_OUTCOMES}TestLost::test_is_charged_and_ready_again_at_once"),
+    ),
+    Mutant(
+        "crash-budget-ignored",
+        "A task that takes its process down again and again is not given up.",
+        Promise.ISOLATION,
+        [
+            Edit(
+                "coordinator.core.outcomes",
+                "if task.crashes >= task.handler.policy.crashes_max:",
+                "if False:",
+            )
+        ],
+        a_test(f"{_OUTCOMES}TestLost::test_kills_the_task_that_has_crashed_too_often"),
+    ),
+    Mutant(
+        "return-charged",
+        "A lease that was given back unused costs an attempt.",
+        Promise.AT_LEAST_ONCE,
+        [
+            Edit(
+                "coordinator.core.outcomes",
+                "        if kind is OutcomeKind.RETURNED:\n",
+                "        if kind is OutcomeKind.RETURNED:\n            task.attempts += 1\n",
+            )
+        ],
+        a_test(f"{_OUTCOMES}TestReturned::test_is_ready_again_at_once_and_not_charged"),
+    ),
+    Mutant(
+        "token-starts-again-after-a-return",
+        "A lease that comes back takes its token along, and the next one gets it again.",
+        Promise.NEVER_TWICE,
+        [
+            Edit(
+                "coordinator.core.outcomes",
+                "        task.change(Change.RETURN)\n",
+                "        task.change(Change.RETURN)\n        task.token = 0\n",
+            )
+        ],
+        a_test(f"{_OUTCOMES}TestReturned::test_is_ready_again_at_once_and_not_charged"),
+    ),
+    Mutant(
+        "success-not-saved",
+        "A task that has succeeded is so in memory only.",
+        Promise.AT_LEAST_ONCE,
+        [
+            Edit(
+                "coordinator.core.ledger",
+                "            task.handler.dead += 1\n"
+                "            self.touch(task.handler)\n"
+                "        self.save(task)\n",
+                "            task.handler.dead += 1\n"
+                "            self.touch(task.handler)\n"
+                "            self.save(task)\n",
+            )
+        ],
+        a_test(f"{_OUTCOMES}TestSuccess::test_is_durable_before_it_is_recorded"),
+    ),
+)

@@ -1,0 +1,78 @@
+"""A bug put back on purpose: what it is, where, which promise it breaks, what must see it."""
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from tests.mutants.instrument import Instrument
+
+
+class Promise(StrEnum):
+    """The promises of docs/guarantees.md, by their numbers there."""
+
+    DURABLE = "1 durable"
+    AT_LEAST_ONCE = "2 at least once"
+    NEVER_TWICE = "3 never twice at once"
+    ISOLATION = "4 isolation"
+    PROMPT = "5 prompt"
+    SUBMITTING = "6 submitting goes on"
+    BOUNDED = "7 bounded"
+
+
+class Moved(Exception):
+    """Raised when a mutant's place is not in the source any more: mend the catalogue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Lines of one module, and what stands in their place while the bug is in."""
+
+    module: str
+    old: str
+    new: str
+    times: int = 1
+    """How often ``old`` occurs; all of it is replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One bug."""
+
+    name: str
+    says: str
+    """What is wrong, in one sentence."""
+    promise: Promise
+    edits: Sequence[Edit]
+    instrument: Instrument
+    """The smallest one that must fail while the bug is in."""
+
+    def sources(self) -> dict[str, str]:
+        """Return the text of each changed module, with the bug in it.
+
+        Raises:
+            Moved: A place is not there, or not as often as it should be, or the text is no Python.
+        """
+        sources: dict[str, str] = {}
+        for edit in self.edits:
+            text = sources.get(edit.module) or _source_of(edit.module)
+            found = text.count(edit.old)
+            if found != edit.times:
+                raise Moved(
+                    f"{self.name}: {edit.module} has {found} times, not {edit.times} times, "
+                    f"{edit.old!r}"
+                )
+            sources[edit.module] = text.replace(edit.old, edit.new)
+        for module, text in sources.items():
+            try:
+                compile(text, module, "exec", dont_inherit=True)
+            except SyntaxError as error:
+                raise Moved(f"{self.name}: {module} does not compile: {error}") from None
+        return sources
+
+
+def _source_of(module: str) -> str:
+    spec = importlib.util.find_spec(module)
+    assert spec is not None and spec.origin is not None, module
+    return Path(spec.origin).read_text(encoding="utf-8")
