@@ -277,12 +277,11 @@ class Coordinator:
         stats = await self._store.stats()
         self._room = max(self._settings.store_bytes_max - stats.used_bytes, MEASURE_BYTES)
         refusal = self._refusal_at(stats)
-        if refusal != self._refusal:
-            self._refusal = refusal
-            if refusal:
-                self._log.error("store_full", detail=refusal)
-            else:
-                self._log.info("store_has_room_again")
+        if refusal and not self._refusal:
+            self._log.error("store_full", detail=refusal)
+        elif self._refusal and not refusal:
+            self._log.info("store_has_room_again")
+        self._refusal = refusal
         self.shard.step(now(), StoreLevel(refusal))
 
     def _refusal_at(self, stats: StoreStats) -> str:
