@@ -129,7 +129,8 @@ class Heartbeat:
     limits: list[Limit]
     """The whole demand again: a statement that was lost is mended here."""
     running: list[Running]
-    """Attempts that have begun since the last heartbeat and go on."""
+    """Attempts that have begun since the last heartbeat and go on; in the first one after WELCOME,
+    all that go on."""
 
 
 # --- Hop S, from the coordinator ---------------------------------------------------------------

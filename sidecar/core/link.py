@@ -133,7 +133,7 @@ class Link:
         self._backoff_ms = BACKOFF_MS_MIN
         self._patience_ms = PATIENCE_MS_MIN
         self._renew(now_ms, self._hello_sent_ms)
-        self._heartbeat_sent_ms = self._hello_sent_ms
+        self._heartbeat_sent_ms = 0  # A coordinator that was away knows of nothing that runs.
         self._heartbeat_due_ms = max(now_ms, self._hello_sent_ms + self.timeout_ms // 5)
         self.notes.append(
             Note(
@@ -279,5 +279,5 @@ class Link:
 
     @property
     def heartbeat_sent_ms(self) -> int:
-        """When the last heartbeat was sent; before the first, when the HELLO was."""
+        """When the last heartbeat of this session was sent; 0 before the first."""
         return self._heartbeat_sent_ms

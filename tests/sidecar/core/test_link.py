@@ -407,3 +407,22 @@ def test_idle_core_without_a_connection_has_nothing_due() -> None:
     driver.flush()
 
     assert driver.core.next_due_ms() is None
+
+
+def test_first_heartbeat_of_a_session_tells_of_all_that_runs_and_the_next_of_nothing() -> None:
+    """A coordinator that was restarted knows of nothing that runs, and a crash would not count."""
+    driver = running(1)
+    driver.advance(HEARTBEAT_MS)
+    driver.beat()
+    driver.forget()
+
+    driver.step(e.LinkDown())
+    driver.step(e.LinkUp())
+    driver.welcome(resumed=True)
+    driver.advance(HEARTBEAT_MS)
+    driver.beat()
+    driver.advance(HEARTBEAT_MS)
+
+    first, second = driver.said(m.Heartbeat)
+    assert [r.id for r in first.running] == [task_id(1)]
+    assert second.running == []
