@@ -7,8 +7,10 @@
 
 The deadline does not depend on the phase: leases outlive a broken link until it passes. It is
 counted from the *sending* of the last heartbeat or HELLO that was answered, so that this side
-always gives up before the coordinator does. Only one HELLO is ever unanswered on one connection;
-patience over one ends in a fresh connection, where no late answer can be taken for another's.
+always gives up before the coordinator does. A HELLO that follows comes a margin later: it does not
+name what ran out, which is then granted again at once, and must have ended. Only one HELLO is ever
+unanswered on one connection; patience over one ends in a fresh connection, where no late answer can
+be taken for another's.
 """
 
 from enum import Enum
@@ -57,6 +59,8 @@ class Link:
         self._hello_due_ms = NEVER_MS
         self._hello_sent_ms = 0
         self._hello_spoiled = False
+        self._ending_until_ms = 0
+        """Until when attempts may still be ending whose leases are void."""
         self._answer_due_ms = NEVER_MS
         self._heartbeat_due_ms = NEVER_MS
         self._heartbeat_sent_ms = 0
@@ -95,7 +99,7 @@ class Link:
 
     def _greet_at(self, at_ms: int) -> None:
         self.phase = Phase.UP
-        self._hello_due_ms = at_ms
+        self._hello_due_ms = max(at_ms, self._ending_until_ms)
         self._answer_due_ms = self._heartbeat_due_ms = NEVER_MS
 
     def _replace(self, reason: str) -> None:
@@ -109,9 +113,8 @@ class Link:
         """Take a WELCOME; return whether a session is open by it.
 
         A welcome to a HELLO that named leases which ran out since is not used: the coordinator
-        would believe them held for ever. A new HELLO says the truth, a margin later, so that
-        what was revoked has ended before it is granted again. Nor is one used that came so late
-        that its session would be over at once.
+        would believe them held for ever. A new HELLO says the truth, a margin later. Nor is one
+        used that came so late that its session would be over at once.
         """
         if self.phase is not Phase.GREETING:
             return False
@@ -219,6 +222,10 @@ class Link:
             return False
         self.deadline_ms = NEVER_MS
         self._hello_spoiled = True
+        # The coordinator's own deadline may be far: what a HELLO does not name it grants at once.
+        self._ending_until_ms = now_ms + self._margin_ms() + self._margin_ms() // 4
+        if self.phase is Phase.UP:
+            self._greet_at(self._hello_due_ms)
         if self.open:
             self._replace("the coordinator is silent")
         return True

@@ -17,6 +17,9 @@ from tests.sidecar.core.driver import (
 )
 from tests.support.builders import a_granted_task, a_lease, an_outcome, task_id
 
+ENDING_MS = TIMEOUT_MS // 10 + TIMEOUT_MS // 40
+"""How long attempts have to end whose leases ran out."""
+
 
 def names(driver: Driver) -> list[str]:
     return [note.name for note in driver.notes]
@@ -248,11 +251,28 @@ def test_welcome_to_a_hello_whose_leases_ran_out_is_not_used() -> None:
     assert not driver.core.session_open
     assert driver.said(m.Hello) == []
 
-    driver.advance(TIMEOUT_MS // 10)
+    driver.advance(ENDING_MS)
     [hello] = driver.said(m.Hello)
     assert hello.held == []
     driver.welcome(resumed=True)
     assert driver.core.session_open
+
+
+@pytest.mark.parametrize("after_ms", [0, ENDING_MS - 1])
+def test_hello_waits_until_what_ran_out_has_had_time_to_end(after_ms: int) -> None:
+    """What it does not name is granted again at once; found by the simulator."""
+    driver = running(1)
+    driver.step(e.LinkDown())
+    driver.advance(DEADLINE_MS)
+    assert [revoked.reason for revoked in driver.revoked()] == ["lease-lost"]
+
+    driver.advance(after_ms)
+    driver.step(e.LinkUp())
+    assert driver.said(m.Hello) == []
+
+    driver.advance(ENDING_MS - after_ms)
+    [hello] = driver.said(m.Hello)
+    assert hello.held == []
 
 
 def test_welcome_that_comes_after_its_own_deadline_is_not_used() -> None:
