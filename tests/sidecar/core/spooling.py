@@ -86,8 +86,13 @@ class SpoolDriver(Driver):
     def commit(self) -> None:
         """Let the store do all that it was given, and what follows from that."""
         while self.work is not None:
-            work, self.work = self.work, None
-            self.step(e.SpoolDone(self.store.apply(self.now_ms, work)))
+            self.commit_one()
+
+    def commit_one(self) -> None:
+        """Let the store do the work that it was given first."""
+        work, self.work = self.work, None
+        assert work is not None
+        self.step(e.SpoolDone(self.store.apply(self.now_ms, work)))
 
     def fail(self) -> None:
         """Let the store fail."""
