@@ -46,7 +46,7 @@ class StoreDirectory:
             Refused: The folder cannot be used; nothing was changed in a store.
         """
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make()
             self._check_filesystem()
             self._lock()
             self._check_marker()
@@ -122,6 +122,13 @@ class StoreDirectory:
         finally:
             os.close(self._lock_fd)
             self._lock_fd = -1
+
+    def _make(self) -> None:
+        """Make the folder and those above it, so that their names outlive a power cut."""
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in made:
+            sync_directory(folder.parent)
 
     def _check_filesystem(self) -> None:
         kind = filesystems.filesystem_type(self.path)
