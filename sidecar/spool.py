@@ -38,6 +38,8 @@ VERIFY_BYTES_MAX = 64 * 2**20
 DIRECTORY_MODE = 0o700
 _FORMAT = b"pillion spool 1"
 _LIB_VERSION = 0
+_DATA_FILE = "data.mdb"
+_NEW_FOLDER = "new"
 _CHECKSUM_BYTES = 4
 _STAMP_BYTES = 8
 _HEAD_BYTES = _CHECKSUM_BYTES + _STAMP_BYTES
@@ -85,17 +87,13 @@ class SpoolStore:
     def _open(self) -> SpoolContents:
         try:
             self._take_folder()
+            if self._size() == 0:
+                self._create()
             self._verify()
-            self._env = lmdb.open(
-                str(self._path),
-                map_size=max(self._bytes_max * MAP_SHARE, MAP_BYTES_MIN),
-                mode=0o600,
-                lib_version=_LIB_VERSION,
-            )
+            self._env = self._open_environment(self._path)
             with self._env.begin(write=True) as txn:
                 contents = self._contents(txn)
-            self._env.sync(True)
-            _sync(self._path)
+            _sync(self._path)  # Also after a start that was killed before it had done so.
             return contents
         except (OSError, lmdb.Error) as error:
             self._close()
@@ -134,11 +132,38 @@ class SpoolStore:
                 "--spool-dir"
             ) from None
 
+    def _size(self) -> int:
+        path = self._path / _DATA_FILE
+        return path.stat().st_size if path.exists() else 0
+
+    def _create(self) -> None:
+        """Make the file in a folder beside and put it in its place when it is whole and durable.
+
+        Made in its place, it could be there in part after a power cut, and look damaged.
+        """
+        folder = self._path / _NEW_FOLDER
+        _discard(folder)
+        folder.mkdir(mode=DIRECTORY_MODE)
+        with self._open_environment(folder) as env:
+            with env.begin(write=True) as txn:
+                txn.put(b"f", _FORMAT)
+            env.sync(True)
+        (folder / _DATA_FILE).replace(self._path / _DATA_FILE)
+        _discard(folder)
+        _sync(self._path)
+
+    def _open_environment(self, folder: Path) -> lmdb.Environment:
+        return lmdb.open(
+            str(folder),
+            map_size=max(self._bytes_max * MAP_SHARE, MAP_BYTES_MIN),
+            mode=0o600,
+            lib_version=_LIB_VERSION,
+        )
+
     def _verify(self) -> None:
         """Look at the file's structure: reading a torn one could end the process by a signal."""
-        path = self._path / "data.mdb"
-        size = path.stat().st_size if path.exists() else 0
-        if not 0 < size <= VERIFY_BYTES_MAX:
+        path = self._path / _DATA_FILE
+        if self._size() > VERIFY_BYTES_MAX:
             return
         try:
             problems = verify(str(path), subdir=False)  # type: ignore[no-untyped-call]
@@ -151,9 +176,7 @@ class SpoolStore:
             )
 
     def _contents(self, txn: "lmdb.Transaction[bytes]") -> SpoolContents:
-        if txn.stat()["entries"] == 0:
-            txn.put(b"f", _FORMAT)
-        elif txn.get(b"f") != _FORMAT:
+        if txn.get(b"f") != _FORMAT:
             raise SpoolUnusable(
                 f"{self._path} holds no spool, or one of another version of Pillion; give another "
                 "--spool-dir"
@@ -276,6 +299,14 @@ def _outcome_key(task_id: bytes, token: int) -> bytes:
 
 def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _discard(folder: Path) -> None:
+    """Remove what an unfinished start has left."""
+    if folder.is_dir():
+        for name in (_DATA_FILE, "lock.mdb"):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _sync(folder: Path) -> None:
