@@ -1,6 +1,7 @@
-"""Cut the power of a recorded coordinator, many times, and look what is left.
+"""Cut the power of a recorded coordinator or spool, many times, and look what is left.
 
-    python -m tests.crash_images --images 1000 [--seed S] [--workers W] [--keep FOLDER] [--json]
+    python -m tests.crash_images --images 1000 [--seed S] [--subject spool] [--workers W]
+                                 [--keep FOLDER] [--json]
     python -m tests.crash_images --seed S --only N     one image again
 
 Exit codes: 0 all images are clean, 1 some are not, 2 there is no C compiler to record with.
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from tests.crash_images import campaign
 from tests.crash_images.recorder import NoCompiler
+from tests.crash_images.subjects import SUBJECTS
 
 FAILURES_SHOWN = 20
 PROGRESS_SECONDS = 5.0
@@ -25,6 +27,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.crash_images", description=__doc__)
     parser.add_argument("--images", type=int, default=1_000, help="how many (default 1000)")
     parser.add_argument("--seed", type=int, default=1, help="decides all of them (default 1)")
+    parser.add_argument("--subject", choices=SUBJECTS, default="store", help="whose images")
     parser.add_argument("--only", type=int, help="the number of one image of the seed")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--keep", type=Path, help="folder for images that fail")
@@ -42,7 +45,12 @@ def main(arguments: list[str]) -> int:
 
     try:
         report = campaign.run(
-            options.seed, images, workers=options.workers, progress=progress, keep=options.keep
+            options.seed,
+            images,
+            workers=options.workers,
+            progress=progress,
+            keep=options.keep,
+            subject=options.subject,
         )
     except NoCompiler as error:
         sys.stderr.write(f"{error}\n")

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tests.crash_images import recorder, recording
 from tests.crash_images.recording import Recording
+from tests.crash_images.subjects import SUBJECTS
 
 ROUNDS = 150
 """Rounds of traffic in one recorded workload."""
@@ -32,6 +33,7 @@ FAST_FOLDER = Path("/dev/shm")
 class Failure:
     """One image that breaks a promise."""
 
+    subject: str
     seed: int
     image: int
     problem: str
@@ -39,7 +41,8 @@ class Failure:
     def __str__(self) -> str:
         return (
             f"image {self.image} of seed {self.seed}: {self.problem}\n"
-            f"    again: python -m tests.crash_images --seed {self.seed} --only {self.image}"
+            f"    again: python -m tests.crash_images --subject {self.subject} --seed {self.seed} "
+            f"--only {self.image}"
         )
 
 
@@ -69,7 +72,7 @@ class Cuts:
 
     def __init__(self, made: Recording) -> None:
         self._last = len(made.steps)
-        self._opened = next(i for i, e in enumerate(made.expected) if e.uuid)
+        self._opened = next(i for i, e in enumerate(made.expected) if e.uuid is not None)
         self._flushes = [i for i, step in enumerate(made.steps) if step.flush]
 
     def choose(self, rng: random.Random) -> int:
@@ -94,6 +97,7 @@ def run(
     workers: int,
     progress: Progress = lambda _: None,
     keep: Path | None = None,
+    subject: str = "store",
     sabotage: str | None = None,
 ) -> Report:
     """Judge images of a seed, and return what was found.
@@ -104,12 +108,13 @@ def run(
         workers: How many processes judge.
         progress: Called now and then.
         keep: A folder for the images that fail.
+        subject: One of ``subjects.SUBJECTS``.
         sabotage: One of ``sabotage.KINDS``, to see that it is found.
 
     Raises:
         NoCompiler: The recorder cannot be built.
     """
-    report = Report()
+    report, kind = Report(), SUBJECTS[subject]
     fast = FAST_FOLDER if os.access(FAST_FOLDER, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="pillion-images-", dir=fast) as name:
         folder = Path(name)
@@ -118,13 +123,17 @@ def run(
         for image in images:
             parts.setdefault(image // IMAGES_PER_RECORDING, []).append(image)
         for part, numbers in parts.items():
-            log = recording.make(folder, library, seed + part, ROUNDS, sabotage)
+            more = [sabotage] if sabotage else []
+            log = recording.make(folder, library, kind.workload, seed + part, ROUNDS, *more)
             made = recording.load(log)
             report.recordings += 1
             report.commits += len(made.states) - 1
             report.steps += len(made.steps)
-            report.failures += [Failure(seed, numbers[0], text) for text in made.problems()]
-            _judge(report, Judging(log, seed, keep), numbers, workers, progress)
+            if kind.audited:
+                report.failures += [
+                    Failure(subject, seed, numbers[0], text) for text in made.problems()
+                ]
+            _judge(report, Judging(log, subject, seed, keep), numbers, workers, progress)
             log.unlink()
     return report
 
@@ -154,12 +163,13 @@ class Judging:
     """What workers judge."""
 
     log: Path
+    subject: str
     seed: int
     keep: Path | None
 
     def command(self) -> list[str]:
         """Return the command of a worker."""
-        arguments = [str(self.log), str(self.seed), str(self.keep or "")]
+        arguments = [str(self.log), self.subject, str(self.seed), str(self.keep or "")]
         return [sys.executable, "-m", "tests.crash_images.worker", *arguments]
 
 
@@ -185,7 +195,7 @@ def _supervise(
                 at = int(number)
                 if word == "done":
                     left.discard(at)
-                    tell(1, Failure(judging.seed, at, text) if text else None)
+                    tell(1, Failure(judging.subject, judging.seed, at, text) if text else None)
                     at = None
         if worker.returncode == 0:
             assert not left, "a worker has left images out"
@@ -195,4 +205,9 @@ def _supervise(
         if at is None:
             raise RuntimeError(f"a worker ended with {how} beside its images")
         left.discard(at)
-        tell(1, Failure(judging.seed, at, f"the process that opened it ended with {how}"))
+        tell(
+            1,
+            Failure(
+                judging.subject, judging.seed, at, f"the process that opened it ended with {how}"
+            ),
+        )

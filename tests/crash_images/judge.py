@@ -1,10 +1,7 @@
 """Open an image with the real store and the real shard, and say what is wrong with it."""
 
 import random
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
 from pathlib import Path
-from typing import Any, TypeVar
 
 from coordinator.core.effects import GetMany, Scan
 from coordinator.core.layout import split_leases
@@ -13,13 +10,13 @@ from coordinator.store.lmdb_store import LmdbStore
 from protocol import messages as m
 from protocol.submission import encode_batch
 from tests.coordinator.core.audit import Audit
+from tests.crash_images.inline import Inline
 from tests.crash_images.recording import Expected, Pairs, Recording
 from tests.crash_images.shell import Shell
 from tests.crash_images.traffic import RETENTION_MS, TIMEOUT_MS, Clock
 from tests.crash_images.workload import MAP_BYTES
+from tests.crash_images.wrong import Wrong, commit_of
 from tests.support.builders import a_hello, a_submission
-
-T = TypeVar("T")
 
 BOGUS = m.Lease(b"\xff" * 16, 1)
 """A lease that nobody has ever had."""
@@ -28,29 +25,12 @@ AUDITED_SHARE = 0.2
 EVERYTHING = Scan(b"\1", b"\xff", 1 << 30)
 
 
-class Inline(Executor):
-    """Runs what it is given at once: the way to another thread and back would cost the most."""
-
-    def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Run a function now."""
-        future: Future[T] = Future()
-        try:
-            future.set_result(function(*args, **kwargs))
-        except BaseException as error:
-            future.set_exception(error)
-        return future
-
-
 class InlineStore(LmdbStore):
     """The real store, with its own thread's work done in the caller's."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, map_bytes=MAP_BYTES, allow_filesystem=True)
         self._thread = Inline()  # type: ignore[assignment]
-
-
-class Wrong(Exception):
-    """Raised when an image breaks a promise."""
 
 
 async def judge(folder: Path, expected: Expected, recording: Recording, rng: random.Random) -> None:
@@ -70,7 +50,7 @@ async def judge(folder: Path, expected: Expected, recording: Recording, rng: ran
     try:
         _check_ownership(shell, expected)
         pairs = await _pairs(store)
-        commit = _commit_of(pairs, expected, recording)
+        commit = commit_of(pairs, expected, recording.states)
         audit = recording.audit(commit)
         await shell.recover()
         await shell.settle()
@@ -100,22 +80,6 @@ def _check_ownership(shell: Shell, expected: Expected) -> None:
         raise Wrong(f"the store is {owned.uuid.hex()}; it was {expected.uuid.hex()}")
     if not expected.epoch < owned.epoch <= expected.epoch + 1 + expected.opening:
         raise Wrong(f"epoch {owned.epoch} follows epoch {expected.epoch}")
-
-
-def _commit_of(pairs: Pairs, expected: Expected, recording: Recording) -> int:
-    """Return the commit after which the store had exactly this content."""
-    for commit in range(expected.begun, expected.done - 1, -1):
-        if recording.states[commit] == pairs:
-            return commit
-    right = recording.states[expected.done]
-    lost = [key.hex() for key in right if key not in pairs]
-    added = [key.hex() for key in pairs if key not in right]
-    other = [key.hex() for key in right if key in pairs and pairs[key] != right[key]]
-    raise Wrong(
-        f"its content is neither that of commit {expected.done} nor of {expected.begun}; against "
-        f"the first, missing: {lost[:5]} ({len(lost)}), more: {added[:5]} ({len(added)}), "
-        f"other values: {other[:5]} ({len(other)})"
-    )
 
 
 def _check_recovered(shell: Shell, audit: Audit) -> None:

@@ -14,6 +14,8 @@ from tests.crash_images import log, marks, recorder
 from tests.crash_images.log import DSYNC, Event, Kind
 
 SECONDS_MAX = 120
+PLACE = "state/pillion"
+"""The folder that is the program's own, in the one that is watched; neither is there before."""
 Pairs = Mapping[bytes, bytes]
 
 
@@ -137,14 +139,14 @@ def _expected_after(now: Expected, mark: marks.Mark) -> Expected:
             return now
 
 
-def make(folder: Path, library: Path, seed: int, rounds: int, sabotage: str | None = None) -> Path:
-    """Run the workload with the recorder in it and return the path of its log."""
+def make(folder: Path, library: Path, workload: str, seed: int, *more: object) -> Path:
+    """Run a workload with the recorder in it and return the path of its log."""
     root = folder / f"recorded-{seed}"
     root.mkdir()
     path = folder / f"{seed}.log"
-    command = [sys.executable, "-m", "tests.crash_images.workload", str(root / "store"), str(path)]
+    arguments = [root / PLACE, root, path, seed, *more]
     subprocess.run(
-        [*command, str(seed), str(rounds), *([sabotage] if sabotage else [])],
+        [sys.executable, "-m", workload, *map(str, arguments)],
         env=recorder.environment(library),
         cwd=Path(__file__).parents[2],
         check=True,

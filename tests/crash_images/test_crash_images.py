@@ -34,6 +34,16 @@ def test_whatever_a_power_cut_leaves_holds_all_that_was_acknowledged(tmp_path: P
 
 
 @pytest.mark.timeout(120)
+def test_whatever_a_power_cut_leaves_of_a_spool_holds_all_that_was_spooled(tmp_path: Path) -> None:
+    images = range(IMAGES // 2)
+    report = campaign.run(SEED, images, workers=WORKERS, keep=tmp_path, subject="spool")
+
+    assert [str(failure) for failure in report.failures] == []
+    assert report.images == len(images)
+    assert report.commits > 100
+
+
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("sabotage", KINDS)
 def test_broken_durability_is_seen(sabotage: str) -> None:
     report = campaign.run(SEED, range(200), workers=WORKERS, sabotage=sabotage)

@@ -1,6 +1,6 @@
 """Judge images; started by ``campaign``, which reads what is told here.
 
-    python -m tests.crash_images.worker LOG SEED [FOLDER FOR FAILURES] < numbers
+    python -m tests.crash_images.worker LOG SUBJECT SEED FOLDER_FOR_FAILURES < numbers
 
 Each image is told twice, ``begin N`` and ``done N problem``, so that the one that ends this process
 is known.
@@ -14,7 +14,7 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from pathlib import Path
 
 import uvloop
@@ -23,11 +23,14 @@ from coordinator.store.switching import set_switch_interval
 from tests.crash_images import recording
 from tests.crash_images.campaign import SECONDS_PER_IMAGE_MAX, Cuts, rng_of
 from tests.crash_images.disk import Disk, Image
-from tests.crash_images.judge import Wrong, judge
-from tests.crash_images.recording import Recording
+from tests.crash_images.recording import PLACE, Recording
+from tests.crash_images.subjects import SUBJECTS, Judge
+from tests.crash_images.wrong import Wrong
 
 
-async def work(log: Path, seed: int, numbers: Sequence[int], keep: Path | None) -> None:
+async def work(
+    log: Path, judge: Judge, seed: int, numbers: Sequence[int], keep: Path | None
+) -> None:
     """Judge the images of some numbers."""
     made = recording.load(log)
     with tempfile.TemporaryDirectory(prefix="image-", dir=log.parent) as name:
@@ -35,12 +38,12 @@ async def work(log: Path, seed: int, numbers: Sequence[int], keep: Path | None) 
         for number, image, cut, rng in images(made, seed, numbers):
             tell(f"begin {number} ")
             write(image, folder)
-            problem = await _problem(folder, made, cut, rng)
+            problem = await _problem(judge(folder / PLACE, made.expected[cut], made, rng))
             if problem and keep is not None:
                 shutil.rmtree(keep / str(number), ignore_errors=True)
                 write(image, keep / str(number))
             shutil.rmtree(folder)
-            tell(f"done {number} {problem}")
+            tell(f"done {number} {f'after step {cut}: {problem}' if problem else ''}")
 
 
 def images(
@@ -70,14 +73,14 @@ def write(image: Image, folder: Path) -> None:
             (folder / path).write_bytes(data)
 
 
-async def _problem(folder: Path, made: Recording, cut: int, rng: random.Random) -> str:
+async def _problem(judging: Awaitable[None]) -> str:
     try:
         async with asyncio.timeout(SECONDS_PER_IMAGE_MAX):
-            await judge(folder / "store", made.expected[cut], made, rng)
+            await judging
     except Wrong as wrong:
-        return f"after step {cut}: {wrong}".replace("\n", " ")
+        return str(wrong).replace("\n", " ")
     except Exception as error:  # Whatever it is, it is a finding, and the next image goes on.
-        return f"after step {cut}: {type(error).__name__}: {error}".replace("\n", " ")
+        return f"{type(error).__name__}: {error}".replace("\n", " ")
     return ""
 
 
@@ -89,11 +92,13 @@ def tell(line: str) -> None:
 def main(arguments: list[str]) -> None:
     """Run."""
     faulthandler.enable(all_threads=False)
-    log, seed, keep = arguments
+    log, subject, seed, keep = arguments
     numbers = [int(number) for number in sys.stdin.read().split()]
     set_switch_interval()
     gc.freeze()
-    uvloop.run(work(Path(log), int(seed), numbers, Path(keep) if keep else None))
+    uvloop.run(
+        work(Path(log), SUBJECTS[subject].judge, int(seed), numbers, Path(keep) if keep else None)
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The program whose writes are recorded: a shard on an LMDB store, through several lives.
 
-    python -m tests.crash_images.workload FOLDER LOG SEED ROUNDS [SABOTAGE]
+    python -m tests.crash_images.workload FOLDER WATCHED LOG SEED ROUNDS [SABOTAGE]
 
 To be run with the recorder in it. Everything that a reader of the log needs to judge an image is
 marked in the log: what each commit writes, when it is done, and what has been promised.
@@ -91,11 +91,11 @@ async def live(folder: Path, recorder: Recorder, seed: int, rounds: int) -> None
 
 def main(arguments: list[str]) -> None:
     """Run the workload."""
-    folder, log, seed, rounds, *sabotage = arguments
+    folder, root, log, seed, rounds, *sabotage = arguments
     for name in sabotage:
         KINDS[name]()
     recorder = Recorder()
-    recorder.watch(Path(folder).parent, Path(log))
+    recorder.watch(Path(root), Path(log))
     asyncio.run(live(Path(folder), recorder, int(seed), int(rounds)))
 
 
