@@ -13,6 +13,7 @@ from coordinator.core.handler import Handler
 from coordinator.core.ledger import Ledger
 from coordinator.core.sessions import Session
 from coordinator.core.task import Change, Row
+from coordinator.errors import Corrupt
 from protocol.messages import State
 from protocol.policy import Policy
 
@@ -68,15 +69,34 @@ class Recovery:
 
     def _take_handlers(self, _: Now, rows: list[tuple[bytes, bytes]]) -> None:
         for key, value in rows:
-            name, changes, counts = records.decode_list(value)
-            handler = Handler(layout.handler_of(key), name)
+            number = layout.handler_of(key)
+            try:
+                name, changes, counts = records.decode_list(value)
+            except records.RecordCorrupt as error:
+                raise Corrupt(
+                    f"the store's record of handler {number} is damaged ({error}), and its tasks "
+                    "cannot be told apart from others without it; restore the store from a copy"
+                ) from None
+            handler = Handler(number, name)
             handler.policy = Policy().with_changes(changes)
             handler.restore(counts)
             self._ledger.add_handler(handler)
 
     def _take_sessions(self, now: Now, rows: list[tuple[bytes, bytes]]) -> None:
         for key, value in rows:
-            self._add_session(now, key[1:], *records.decode_list(value))
+            try:
+                fields = records.decode_list(value)
+            except records.RecordCorrupt as error:
+                self._ledger.count("record_corrupt")
+                self._ledger.note("record_corrupt", session=key[1:].hex(), detail=str(error))
+                self._add_unknown_session(now, key[1:])
+            else:
+                self._add_session(now, key[1:], *fields)
+
+    def _add_unknown_session(self, now: Now, incarnation: bytes) -> Session:
+        """Keep a session alive of which nothing but its leases is known."""
+        timeout_ms = self._ledger.config.session_timeout_ms
+        return self._add_session(now, incarnation, "unknown", "", timeout_ms)
 
     def _add_session(
         self, now: Now, incarnation: bytes, sidecar: str, service: str, timeout_ms: int
@@ -117,8 +137,7 @@ class Recovery:
                 continue
             session = ledger.sessions.of_incarnation(holder)
             if session is None:
-                timeout_ms = ledger.config.session_timeout_ms
-                session = self._add_session(now, holder, "unknown", "", timeout_ms)
+                session = self._add_unknown_session(now, holder)
             task.change(Change.GRANT)
             task.token = token
             task.deliveries += 1
