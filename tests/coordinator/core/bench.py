@@ -67,6 +67,7 @@ class Bench:
                 break
             self.flush()
         assert self.shard.recovered, "recovery does not end"
+        self.settle()
 
     def crash(self, *, committed: bool = False) -> None:
         """Drop the shard; a commit in flight took place or not, and nothing of it was sent."""

@@ -108,7 +108,11 @@ class Sidecar:
 
     def demand(self, total: int, handler: str = EMAIL) -> None:
         """State a total of demand."""
-        self.say(Demand([Limit(handler, total)]))
+        self.say(self.demand_message(total, handler))
+
+    def demand_message(self, total: int, handler: str = EMAIL) -> Demand:
+        """Return a statement of demand."""
+        return Demand([Limit(handler, total)])
 
     def granted(self) -> list[GrantedTask]:
         """Return all tasks granted so far, in order."""
@@ -126,12 +130,16 @@ class Sidecar:
 
     def report(self, *outcomes: Outcome) -> list[str | None]:
         """Report outcomes; return for each None, or the code with which it was not taken."""
-        self._outcomes += 1
-        self.say(Outcomes(self._outcomes, list(outcomes)))
+        self.say(self.outcomes_message(*outcomes))
         recorded = self.last(Recorded)
         assert recorded.number == self._outcomes, "the outcomes were not answered"
         codes = dict(recorded.exceptions)
         return [codes.get(place) for place in range(len(outcomes))]
+
+    def outcomes_message(self, *outcomes: Outcome) -> Outcomes:
+        """Return the next report of outcomes."""
+        self._outcomes += 1
+        return Outcomes(self._outcomes, list(outcomes))
 
     # Submitting
 

@@ -3,6 +3,7 @@ from collections import Counter
 import pytest
 
 from coordinator.core import granting, layout, ledger, ready_queue
+from coordinator.core.shard import Tick
 from protocol.limits import BATCH_BYTES_MAX
 from protocol.messages import (
     Demand,
@@ -473,6 +474,41 @@ class TestQueueBeyondItsWindow:
         sidecar.serve()
 
         assert set(numbers_of(sidecar)) == set(range(1, 11))
+
+    def test_whose_last_task_ends_while_its_rows_are_read_is_empty(self) -> None:
+        bench = Bench(audited=False)
+        sidecar = Sidecar(bench)
+        sidecar.submit(a_submission(options={"expires_ms": 1_000}))
+        bench.crash()
+        del bench.pairs[bench.rows(b"r")[0]]  # As if it had been read already.
+        sidecar.hello()
+        sidecar.declare()
+        bench.pass_time(1_000)
+        bench.step(Tick())
+        bench.receive(sidecar.peer, sidecar.demand_message(9))
+        bench.tick()
+        assert bench.audit().counts == {1: [0] * 6}
+        assert bench.noted("count_corrected") == []
+
+    def test_reads_rows_of_which_some_tasks_are_in_memory(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        small_windows(monkeypatch)
+        monkeypatch.setattr(granting, "LOAD_ROWS", 10)
+        bench = Bench()
+        sidecar = Sidecar(bench)
+        sidecar.serve(total=4)
+        submit(sidecar, *range(1, 11))
+        first, second, third, fourth = sidecar.granted()
+        sidecar.report(failed(third, OutcomeKind.RETURNED), success(first), success(second))
+        sidecar.declare(concurrency=1)  # The fourth is all that may run:
+        sidecar.demand(100)  # the rows behind the third are read, and its own too.
+        bench.crash()
+
+        sidecar.hello(held=[lease_of(fourth)])
+        sidecar.serve(concurrency=0)
+
+        assert sorted(numbers_of(sidecar)) == sorted([*range(1, 11), 3])
 
     def test_lets_returned_tasks_go_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
         small_windows(monkeypatch)

@@ -30,6 +30,8 @@ from tests.coordinator.core.peer import TIMEOUT_MS, Peer
 from tests.coordinator.core.watch import Watch
 from tests.support.builders import a_batch, task_id
 
+pytestmark = pytest.mark.timeout(300)  # Some seconds; but a failure takes its time to shrink.
+
 POLICIES = {
     "a.plain": {"attempts_max": 4, "backoff_ms_min": 100, "backoff_ms_max": 3_000},
     "a.narrow": {"attempts_max": 3, "concurrency": 2, "crashes_max": 2, "deferrals_max": 2},
@@ -300,4 +302,4 @@ def outcome(task: GrantedTask, kind: OutcomeKind, after_ms: int | None) -> Outco
 
 
 TestShard = Machine.TestCase
-TestShard.settings = settings(max_examples=60, stateful_step_count=60)
+TestShard.settings = settings(max_examples=50, stateful_step_count=50)

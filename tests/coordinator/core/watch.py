@@ -12,6 +12,7 @@ from protocol.messages import (
     Outcome,
     OutcomeKind,
     Recorded,
+    State,
     Verdict,
 )
 from protocol.messages import Submission as Submitted
@@ -41,6 +42,7 @@ class Watch(Bench):
         self.ends: dict[bytes, End] = {}
         """How each task ended, from the first commit that said so."""
         self.removed: set[bytes] = set()
+        self.reborn: set[bytes] = set()
         self.tokens: dict[bytes, int] = {}
         """The latest token of each task that left in a grant."""
         self.seen = Audit({})
@@ -72,6 +74,7 @@ class Watch(Bench):
     def _forget(self, task_id: bytes) -> None:
         """Begin another life of an id: a submission was still under way when the first ended."""
         self.removed.discard(task_id)
+        self.reborn.add(task_id)
         del self.ends[task_id]
         self.tokens.pop(task_id, None)
         self.accepted.pop(task_id, None)
@@ -138,7 +141,11 @@ class Watch(Bench):
         assert self.accepted.setdefault(task.id, task).payload == task.payload, "replaced"
 
     def _check_recorded(self, outcome: Outcome) -> None:
-        if outcome.kind in (OutcomeKind.SUCCESS, OutcomeKind.FATAL):
+        if outcome.id in self.reborn:
+            return  # It may be of the former life.
+        if outcome.kind is OutcomeKind.SUCCESS:
+            assert self.ends[outcome.id][0] is State.SUCCEEDED, "recorded, but not stored"
+        elif outcome.kind is OutcomeKind.FATAL:
             assert outcome.id in self.ends, "recorded, but not stored"
         elif outcome.id in self.seen.tasks:
             assert self.seen.tasks[outcome.id].token >= outcome.token, "recorded, but not stored"
