@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +28,14 @@ from coordinator.runtime import Coordinator
 from coordinator.settings import build, read
 from coordinator.store.memory_store import MemoryDisk
 from protocol import messages as m
+from protocol.submission import encode_batch
 from tests.coordinator.core.audit import Audit
 from tests.coordinator.faulty_store import FaultyStore
-from tests.coordinator.lockstep import Client, Connection, Ended
+from tests.coordinator.lockstep import TASKS, Client, Connection, Ended
 from tests.crash_images import log, recorder
 from tests.crash_images.shell import Shell
 from tests.crash_images.traffic import TIMEOUT_MS, Clock, Promises, Traffic
+from tests.support.builders import a_hello
 
 SEED = 5
 ROUNDS = 36
@@ -41,6 +44,9 @@ SECONDS_MAX = 20.0
 END_SECONDS_MAX = 1.0
 """How long a coordinator may live on after its disk has failed."""
 CALLS_MAX = 500
+SLOW_MS = 400
+"""How long the slow disk takes for each flush."""
+BEATS = 10
 STRIDE = 1 if os.environ.get("PILLION_FAULTS") == "all" else 5
 """Of the calls of a real process, each so-many-th is failed: all of them take a minute."""
 ROOT = Path(__file__).parents[2]
@@ -303,7 +309,15 @@ FAULTS = [
 class RealProcess:
     """One life of a coordinator's process."""
 
-    def __init__(self, nursery: Nursery, folder: Path, fault: Fault | None, number: int) -> None:
+    def __init__(
+        self,
+        nursery: Nursery,
+        folder: Path,
+        fault: Fault | None = None,
+        number: int = 0,
+        *,
+        slow_ms: int = 0,
+    ) -> None:
         self.text = ""
         self.code = 0
         self.failed_ns = 0
@@ -331,6 +345,7 @@ class RealProcess:
                 "log": str(self._log),
                 "fault": int(fault.calls) if fault else 0,
                 "how": how,
+                "slow_ms": slow_ms,
                 "arguments": [*arguments, "--disk-free-min", "0"],
             }
         )
@@ -382,7 +397,7 @@ def run_process(nursery: Nursery, folder: Path, fault: Fault, number: int) -> bo
     else:
         assert (finished, first.code) == (True, 0), first.text
     assert client.check(pairs_in(folder / "data")) == []
-    again = RealProcess(nursery, folder, None, 0)
+    again = RealProcess(nursery, folder)
     assert (_go_on(again, client), again.code) == (True, 0), again.text
     assert client.check(pairs_in(folder / "data")) == []
     return bool(first.failed_ns)
@@ -441,3 +456,23 @@ def test_process_ends_at_once_when_its_disk_fails_and_starts_again(
     else:
         raise AssertionError("calls are failed for ever")
     assert number > 20
+
+
+def test_slow_disk_delays_answers_and_no_heartbeat(nursery: Nursery, tmp_path: Path) -> None:
+    process = RealProcess(nursery, tmp_path, slow_ms=SLOW_MS)
+    address = process.address()
+    assert address is not None
+    with Connection(address, process.ended) as connection:
+        connection.send(a_hello())
+        assert isinstance(connection.receive(), m.Welcome)
+        submission = next(iter(TASKS.values()))
+        connection.send(m.Submit([m.Batch(1, encode_batch([submission]))]))
+        began = time.monotonic()
+        for clock_ms in range(BEATS):
+            connection.send(m.Heartbeat(clock_ms, [], []))
+            answer = connection.receive()
+            assert isinstance(answer, m.Beat) and answer.clock_ms == clock_ms, answer
+        assert time.monotonic() - began < SLOW_MS / 1000, "heartbeats wait for the disk"
+        assert isinstance(connection.receive(), m.Accepted)
+    process.join(stop=True)
+    assert process.code == 0

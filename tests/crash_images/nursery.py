@@ -1,4 +1,4 @@
-"""Start real coordinators with the recorder in them, each with a call that fails; and quickly.
+"""Start real coordinators with the recorder in them, each with a disk that fails; and quickly.
 
     python -m tests.crash_images.nursery        one order a line on standard input, as JSON
 
@@ -42,6 +42,7 @@ def _become(order: dict[str, Any]) -> None:
     recorder.watch(Path(order["folder"]), Path(order["log"]))
     if order["fault"]:
         recorder.fail(Fault(order["fault"]), **order["how"])
+    recorder.slow(Fault.SYNC, order.get("slow_ms", 0))
     sys.argv[1:] = order["arguments"]
     cli.main()
 

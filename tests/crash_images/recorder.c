@@ -1,5 +1,6 @@
 /*
- * What a program does to the files under one folder, as a log; and on request a call that fails.
+ * What a program does to the files under one folder, as a log; on request calls that fail or take
+ * their time.
  *
  * Loaded with LD_PRELOAD. Everything is passed on to the C library; calls on files outside the
  * folder are not looked at. One lock is held around each call and its record, so that the log has
@@ -61,6 +62,7 @@ static struct {
     long at;
     long seen[3];
 } fault;
+static int slow_ms[3];
 
 /* ------------------------------------------------------------------ the log */
 
@@ -137,8 +139,12 @@ static void opened(int fd, const char *full, int flags, int existed) {
 
 /* ------------------------------------------------------------------ faults */
 
-/* Whether this call is to fail; counts it. */
+/* Whether this call is to fail; counts it, and takes its time. */
 static int fails(int class) {
+    if (slow_ms[class]) {
+        struct timespec time = {slow_ms[class] / 1000, slow_ms[class] % 1000 * 1000000L};
+        nanosleep(&time, NULL);
+    }
     long seen = ++fault.seen[class];
     if (fault.class != class) return 0;
     if (seen != fault.at && !(fault.sticky && seen > fault.at)) return 0;
@@ -177,6 +183,12 @@ void recorder_fail(int class, long at, int error, int sticky, int after) {
     fault.error = error;
     fault.sticky = sticky;
     fault.after = after;
+    pthread_mutex_unlock(&lock);
+}
+
+void recorder_slow(int class, int ms) {
+    pthread_mutex_lock(&lock);
+    slow_ms[class] = ms;
     pthread_mutex_unlock(&lock);
 }
 

@@ -85,6 +85,10 @@ class Recorder:
         """
         self._library.recorder_fail(int(fault), ctypes.c_long(at), error, int(sticky), int(after))
 
+    def slow(self, calls: Fault, ms: int) -> None:
+        """Let each call of a kind take so long."""
+        self._library.recorder_slow(int(calls), ms)
+
     def seen(self, fault: Fault) -> int:
         """Return how many calls of a kind there were since the last ``fail``."""
         return int(self._library.recorder_seen(int(fault)))
