@@ -27,6 +27,7 @@ BACKOFF_MS_MAX = 10_000
 PATIENCE_MS_MIN = 5_000
 """How long a HELLO may stay unanswered: a coordinator that starts may be reading its store."""
 PATIENCE_MS_MAX = 30_000
+_NOT_THERE = "nothing answers at the coordinator's address"
 
 
 class Phase(Enum):
@@ -55,6 +56,8 @@ class Link:
         self.reconnect = False
         """A fresh connection is wanted; whoever acts on it sets it back."""
         self.notes: list[Note] = []
+        self.trouble = _NOT_THERE
+        """Why there is no session, as far as it is known; empty while there is one."""
         self._grant_number = 0
         self._hello_due_ms = NEVER_MS
         self._hello_sent_ms = 0
@@ -90,6 +93,7 @@ class Link:
     def down(self) -> None:
         """Take note that the connection broke."""
         self._leave("the connection broke")
+        self.trouble = _NOT_THERE
         self.phase = Phase.DOWN
 
     def _leave(self, reason: str) -> None:
@@ -104,6 +108,7 @@ class Link:
 
     def _replace(self, reason: str) -> None:
         self._leave(reason)
+        self.trouble = reason
         self.phase = Phase.DOWN
         self.reconnect = True
 
@@ -121,7 +126,7 @@ class Link:
         problem = self._unfit(message)
         if problem is not None:
             self.notes.append(Note("welcome_refused", {"reason": problem}))
-            self._back_off(now_ms, 0)
+            self._back_off(now_ms, 0, problem)
             return False
         self.session = message.session
         self.store = message.store
@@ -132,6 +137,7 @@ class Link:
             self._greet_at(now_ms + self._margin_ms())
             return False
         self.phase = Phase.OPEN
+        self.trouble = ""
         self._grant_number = 0
         self._backoff_ms = BACKOFF_MS_MIN
         self._patience_ms = PATIENCE_MS_MIN
@@ -195,7 +201,7 @@ class Link:
             self.open and (facts is None or not facts.session_survives)
         ):
             self.notes.append(note)
-            self._back_off(now_ms, message.retry_after_ms)
+            self._back_off(now_ms, message.retry_after_ms, f"{message.code}: {message.detail}")
         elif self.open:
             self.notes.append(note)
 
@@ -203,8 +209,9 @@ class Link:
         self._leave(reason)
         self._greet_at(now_ms)
 
-    def _back_off(self, now_ms: int, at_least_ms: int) -> None:
+    def _back_off(self, now_ms: int, at_least_ms: int, trouble: str) -> None:
         self._leave("refused")
+        self.trouble = trouble
         self._greet_at(now_ms + max(self._backoff_ms, at_least_ms))
         self._backoff_ms = min(2 * self._backoff_ms, BACKOFF_MS_MAX)
 

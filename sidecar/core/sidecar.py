@@ -418,6 +418,7 @@ class Sidecar:
             "software": self._identity.software,
             "coordinator": self._identity.coordinator,
             "link": link.phase.value,
+            "link_trouble": link.trouble,
             "session": link.session,
             "leases_valid_ms": deadline_ms,
             "draining": int(self._drain.begun),

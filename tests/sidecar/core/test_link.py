@@ -446,3 +446,18 @@ def test_first_heartbeat_of_a_session_tells_of_all_that_runs_and_the_next_of_not
     first, second = driver.said(m.Heartbeat)
     assert [r.id for r in first.running] == [task_id(1)]
     assert second.running == []
+
+
+def test_why_there_is_no_session_is_told_until_there_is_one() -> None:
+    driver = Driver()
+    assert "nothing answers" in str(driver.facts()["link_trouble"])
+
+    driver.step(e.LinkUp())
+    driver.coordinator(m.Refused(Code.WRONG_STORE, "another store than before", 0))
+    assert driver.facts()["link_trouble"] == "wrong_store: another store than before"
+
+    driver.advance(BACKOFF_MS_MIN)
+    driver.welcome()
+    assert driver.facts()["link_trouble"] == ""
+    driver.step(e.LinkDown())
+    assert "nothing answers" in str(driver.facts()["link_trouble"])
