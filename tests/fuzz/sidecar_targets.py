@@ -204,6 +204,7 @@ class LocalTarget(_Target):
             m.Demand([m.Limit(BAD_HANDLER, 20_000)]),
             m.Outcomes(0, outcomes),
             m.Submit([m.Batch(5, encode_batch([a_submission(3)]))]),
+            m.Submit([m.Batch(6, encode_batch([a_submission(3)]), True)]),
             m.Query([m.Question(1, some[0].id, 500)]),
             m.Inspect(),
             m.Goodbye("stopping"),
@@ -293,7 +294,8 @@ class CoordinatorTarget(_Target):
     def turn(self) -> None:
         """Do what follows from what has arrived; let some time pass."""
         bench, rng = self._bench, self._rng
-        self._local(self._app, m.Submit([m.Batch(5, encode_batch([a_submission(3)]))]))
+        batch = m.Batch(5, encode_batch([a_submission(3)]), rng.random() < 0.5)
+        self._local(self._app, m.Submit([batch]))
         self._local(self._app, m.Query([m.Question(1, bytes(16), 500)]))
         told = [t for x in self._of(self._bad, m.Tasks) for g in x.groups for t in g.tasks]
         outcomes = [m.Outcome(t.id, t.token, m.OutcomeKind.SUCCESS, 1, None) for t in told]

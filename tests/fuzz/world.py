@@ -127,7 +127,9 @@ class SidecarBench:
 
     def __init__(self) -> None:
         self.now_ms = 1_000_000
-        self.core = Sidecar(Identity("host-1", b"i" * 16, "email", "0.1.0"), Terms())
+        identity = Identity("host-1", b"i" * 16, "email", "0.1.0")
+        self.core = Sidecar(identity, Terms(), e.SpoolContents())
+        self._spooled: dict[int, bytes] = {}
         self.to_coordinator: list[m.Message] = []
         self.to_local: dict[int, list[m.Message]] = {}
         self.closed: set[int] = set()
@@ -179,6 +181,17 @@ class SidecarBench:
         for connection in effects.close:
             self.closed.add(connection)
             self.step(e.LocalClosed(connection))
+        if effects.spool is not None:
+            self.step(e.SpoolDone(self._spool(effects.spool)))
+
+    def _spool(self, work: e.SpoolWork) -> list[e.SpooledBatch]:
+        self._spooled.update(work.puts)
+        for number in work.removes:
+            self._spooled.pop(number, None)
+        after = work.load_after
+        if after is None:
+            return []
+        return [e.SpooledBatch(n, b, 0) for n, b in sorted(self._spooled.items()) if n > after]
 
     def said(self) -> list[m.Message]:
         """Return, and forget, what the coordinator was sent."""
