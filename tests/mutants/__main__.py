@@ -1,11 +1,13 @@
 """Put known bugs back, one at a time and in memory only, and see each of them caught.
 
     python -m tests.mutants [--list] [--only NAME ...] [--why] [--workers N]
+    python -m tests.mutants --simulate SEEDS      how many of those in the cores the simulation sees
 
 Exit codes: 0 every bug was caught, 1 some were not, 2 there is no bug of that name.
 """
 
 import argparse
+import dataclasses
 import sys
 import time
 from collections.abc import Sequence
@@ -13,6 +15,7 @@ from collections.abc import Sequence
 from tests.mutants import campaign
 from tests.mutants.campaign import Fate, Result
 from tests.mutants.catalogue import MUTANTS
+from tests.mutants.instrument import simulation
 from tests.mutants.mutant import Mutant
 
 WORKERS = 2
@@ -26,6 +29,9 @@ def main(arguments: list[str]) -> int:
     if unknown:
         sys.stderr.write(f"no mutant is called {', '.join(sorted(unknown))}; see --list\n")
         return 2
+    if options.simulate:
+        instrument = simulation(range(options.simulate))
+        chosen = [dataclasses.replace(m, instrument=instrument) for m in chosen if m.in_a_core]
     if options.list:
         sys.stdout.write("".join(_description(mutant) for mutant in chosen))
         return 0
@@ -41,6 +47,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="tell what they are; run nothing")
     parser.add_argument("--only", action="append", metavar="NAME", help="only this one; may repeat")
     parser.add_argument("--why", action="store_true", help="print what the instruments said")
+    parser.add_argument(
+        "--simulate",
+        type=int,
+        metavar="SEEDS",
+        help="let so many seeds of the simulation look for them instead; it need not see all",
+    )
     parser.add_argument("--workers", type=int, default=WORKERS, help="how many at a time")
     return parser
 

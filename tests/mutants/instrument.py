@@ -17,7 +17,6 @@ from tests.mutants.startup.sitecustomize import VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTUP = Path(__file__).with_name("startup")
-SECONDS_MAX = 120
 _EVIDENCE = re.compile(r"^(?:E\s{2,}(?=\S)|BROKEN by |image )(.*)", re.MULTILINE)
 
 
@@ -46,6 +45,7 @@ class Instrument:
 
     module: str
     arguments: tuple[str, ...]
+    seconds_max: int = 120
 
     def __str__(self) -> str:
         if self.module == "pytest":
@@ -68,11 +68,11 @@ class Instrument:
                 start_new_session=True,
             )
             try:
-                output, _ = process.communicate(timeout=SECONDS_MAX)
+                output, _ = process.communicate(timeout=self.seconds_max)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 output, _ = process.communicate()
-                output += f"\nno end within {SECONDS_MAX} s"
+                output += f"\nno end within {self.seconds_max} s"
             except BaseException:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
@@ -109,9 +109,10 @@ def a_test(*names: str) -> Instrument:
 def simulation(seeds: range) -> Instrument:
     """Return a range of seeds of the simulation; the first broken one is enough."""
     limits = ("--seed", str(seeds.start), "--seeds", str(len(seeds)), "--broken-max", "1")
-    return Instrument("tests.simulation", limits)
+    return Instrument("tests.simulation", limits, seconds_max=120 + 5 * len(seeds))
 
 
-def crash_images(count: int) -> Instrument:
-    """Return a number of crash images of the store."""
-    return Instrument("tests.crash_images", ("--images", str(count), "--workers", "1"))
+def crash_images(count: int, *, subject: str) -> Instrument:
+    """Return a number of crash images of the coordinator's store or the sidecar's spool."""
+    arguments = ("--subject", subject, "--images", str(count), "--workers", "1")
+    return Instrument("tests.crash_images", arguments)

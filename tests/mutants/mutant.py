@@ -17,7 +17,7 @@ class Promise(StrEnum):
     NEVER_TWICE = "3 never twice at once"
     ISOLATION = "4 isolation"
     PROMPT = "5 prompt"
-    SUBMITTING = "6 submitting goes on"
+    SUBMITTING = "6 submitting stays possible"
     BOUNDED = "7 bounded"
 
 
@@ -47,6 +47,11 @@ class Mutant:
     edits: Sequence[Edit]
     instrument: Instrument
     """The smallest one that must fail while the bug is in."""
+
+    @property
+    def in_a_core(self) -> bool:
+        """Whether it is in the pure cores only, which the simulation runs."""
+        return all(".core." in edit.module for edit in self.edits)
 
     def sources(self) -> dict[str, str]:
         """Return the text of each changed module, with the bug in it.

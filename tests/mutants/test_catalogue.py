@@ -1,6 +1,7 @@
 """CI's share of the catalogue, and that all of it is up to date; the rest is one command away."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,17 @@ def a_mutant(edit: Edit, test: str) -> Mutant:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_place_of_the_bug_is_still_there(mutant: Mutant) -> None:
     assert mutant.sources()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_instrument_is_still_there(mutant: Mutant) -> None:
+    if mutant.instrument.module != "pytest":
+        return
+    for argument in mutant.instrument.arguments:
+        file, *names = argument.partition("[")[0].split("::")
+        text = (Path(__file__).parents[2] / file).read_text()
+        for name in names:
+            assert re.search(rf"\b(def|class) {name}\b", text), argument
 
 
 def test_every_bug_has_a_name_of_its_own() -> None:

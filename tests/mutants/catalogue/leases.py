@@ -1,6 +1,6 @@
 """Bugs in how long leases hold: deadlines, clocks, tokens, and the start of a coordinator."""
 
-from tests.mutants.instrument import a_test
+from tests.mutants.instrument import a_test, simulation
 from tests.mutants.mutant import Edit, Mutant, Promise
 
 _GREETING = "coordinator/core/test_greeting.py::"
@@ -94,6 +94,29 @@ MUTANTS = (
             )
         ],
         a_test(f"{_LINK}test_paused_process_finds_its_leases_void_before_anything_else"),
+    ),
+    Mutant(
+        "deadline-told-to-nobody",
+        "The sidecar lets what runs go on at its deadline, and tells services of none.",
+        Promise.NEVER_TWICE,
+        [
+            Edit(
+                "sidecar.core.sidecar",
+                "if self._link.expire(now_ms):",
+                "if self._link.expire(now_ms) and 0:",
+            ),
+            Edit(
+                "sidecar.core.sidecar",
+                "if self._link.deadline_ms not in (self._told_valid_ms, NEVER_MS):",
+                "if False:",
+            ),
+            Edit(
+                "sidecar.core.sidecar",
+                "if message.declarations and self._link.deadline_ms < NEVER_MS:",
+                "if False:",
+            ),
+        ],
+        simulation(range(40)),
     ),
     Mutant(
         "sidecar-clock-sleeps",

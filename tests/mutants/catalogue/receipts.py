@@ -26,21 +26,21 @@ MUTANTS = (
         "The verdict on a submission leaves before the commit that stores its tasks.",
         Promise.DURABLE,
         [_sent_early("Accepted")],
-        a_test("coordinator/test_runtime.py::test_nothing_leaves_before_its_commit"),
+        a_test("coordinator/test_runtime.py::TestCommit::test_nothing_leaves_before_its_commit"),
     ),
     Mutant(
         "recorded-before-commit",
         "RECORDED leaves before the commit that settles the outcomes.",
         Promise.AT_LEAST_ONCE,
         [_sent_early("Recorded")],
-        a_test("coordinator/test_runtime.py::test_nothing_leaves_before_its_commit"),
+        a_test("coordinator/test_runtime.py::TestCommit::test_nothing_leaves_before_its_commit"),
     ),
     Mutant(
         "grant-before-commit",
         "A grant leaves before the commit that stores its leases.",
         Promise.NEVER_TWICE,
         [_sent_early("Grant")],
-        a_test("coordinator/test_runtime.py::test_nothing_leaves_before_its_commit"),
+        a_test("coordinator/test_runtime.py::TestCommit::test_nothing_leaves_before_its_commit"),
     ),
     Mutant(
         "failed-commit-survived",
@@ -57,7 +57,7 @@ MUTANTS = (
             )
         ],
         a_test(
-            "coordinator/test_runtime.py::test_failed_commit_ends_the_coordinator_and_answers_nothing"
+            "coordinator/test_runtime.py::TestCommit::test_failed_commit_ends_the_coordinator_and_answers_nothing"
         ),
     ),
     Mutant(

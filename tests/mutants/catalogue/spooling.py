@@ -1,10 +1,12 @@
 """Bugs in the spool: what an app was told is durable in the sidecar, and the outcomes there."""
 
-from tests.mutants.instrument import a_test
+from tests.mutants.instrument import a_test, crash_images
 from tests.mutants.mutant import Edit, Mutant, Promise
 
 _SPOOL = "sidecar/core/test_spool.py::"
 _KEEPING = "sidecar/core/test_keeping.py::"
+_STORE = "sidecar/test_spool_store.py::"
+_OPEN = "            lib_version=_LIB_VERSION,\n"
 _PUT = "        self._spool.put(now_ms, (waiting.connection, request), tasks, rejections)\n"
 
 MUTANTS = (
@@ -142,5 +144,59 @@ MUTANTS = (
             Edit("sidecar.core.keeping", "return self._spool.idle and not", "return not"),
         ],
         a_test(f"{_KEEPING}test_end_without_a_session_waits_for_the_journal_and_for_nothing_else"),
+    ),
+    Mutant(
+        "spool-not-synced",
+        "The spool is opened with sync=False: what an app was told is there may go in a power cut.",
+        Promise.SUBMITTING,
+        [Edit("sidecar.spool", _OPEN, f"{_OPEN}            sync=False,\n")],
+        crash_images(200, subject="spool"),
+    ),
+    Mutant(
+        "spool-committed-in-parts",
+        "The changes of one work of the spool are committed one by one.",
+        Promise.AT_LEAST_ONCE,
+        [
+            Edit(
+                "sidecar.spool",
+                "                with self._env.begin(write=True) as txn:\n"
+                "                    _change(txn, work)\n",
+                "                for o in work.outcome_removes:\n"
+                "                    with self._env.begin(write=True) as txn:\n"
+                "                        _change(txn, SpoolWork(outcome_removes=[o]))\n"
+                "                for o in work.removes:\n"
+                "                    with self._env.begin(write=True) as txn:\n"
+                "                        _change(txn, SpoolWork(removes=[o]))\n"
+                "                with self._env.begin(write=True) as txn:\n"
+                "                    _change(txn, SpoolWork(work.puts, [], work.outcome_puts))\n",
+            )
+        ],
+        crash_images(200, subject="spool"),
+    ),
+    Mutant(
+        "spool-checksum-not-checked",
+        "A spooled batch whose checksum is wrong is taken for what the app has submitted.",
+        Promise.DURABLE,
+        [
+            Edit(
+                "sidecar.spool",
+                "return body if _sealed(key, body) == value else None",
+                "return body",
+            )
+        ],
+        a_test(f"{_STORE}test_batch_with_a_flipped_bit_is_told_apart_and_harms_no_other"),
+    ),
+    Mutant(
+        "spool-opened-twice",
+        "The spool's lock is not taken, so that two sidecars have one spool.",
+        Promise.DURABLE,
+        [
+            Edit(
+                "sidecar.spool",
+                "            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+                "            pass\n",
+            )
+        ],
+        a_test(f"{_STORE}test_second_sidecar_on_the_same_spool_is_refused_and_the_first_goes_on"),
     ),
 )

@@ -13,14 +13,14 @@ MUTANTS = (
         "LMDB is opened with metasync=False: the last acknowledged commit may go in a power cut.",
         Promise.DURABLE,
         [Edit("coordinator.store.lmdb_store", _OPEN, f"{_OPEN}                metasync=False,\n")],
-        crash_images(_IMAGES),
+        crash_images(_IMAGES, subject="store"),
     ),
     Mutant(
         "nothing-synced",
         "LMDB is opened with sync=False: what a power cut leaves is in no order.",
         Promise.DURABLE,
         [Edit("coordinator.store.lmdb_store", _OPEN, f"{_OPEN}                sync=False,\n")],
-        crash_images(_IMAGES),
+        crash_images(_IMAGES, subject="store"),
     ),
     Mutant(
         "batch-committed-in-parts",
@@ -36,7 +36,7 @@ MUTANTS = (
                 "                    self._stage(part, {key: value})\n",
             )
         ],
-        crash_images(_IMAGES),
+        crash_images(_IMAGES, subject="store"),
     ),
     Mutant(
         "store-opened-twice",
