@@ -306,10 +306,13 @@ class Process:
             await asyncio.sleep(SAY_AGAIN_SECONDS)
             if self._waiting_since:
                 self._transport.look()
+                facts = self._core.facts(now_ms())
                 self._log.warning(
                     "waiting_for_coordinator",
                     coordinator=self._settings.coordinator,
                     seconds=round(time.monotonic() - self._waiting_since),
+                    trouble=facts["link_trouble"],
+                    spooled_batches=facts["spooled_batches"],
                 )
 
 

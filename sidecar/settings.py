@@ -57,12 +57,19 @@ TABLE = (
         "Folder for submissions while the coordinator is away; by default below "
         "$XDG_STATE_HOME/pillion/spool or ~/.local/state/pillion/spool.",
     ),
-    Setting("no_spool", Kind.FLAG, False, "Keep no spool: submit fails while the coordinator is."),
+    Setting(
+        "no_spool",
+        Kind.FLAG,
+        False,
+        "Keep no spool: submitting fails while the coordinator is away, and outcomes that it did "
+        "not record are lost with the sidecar.",
+    ),
     Setting(
         "spool_after",
         Kind.DURATION,
         _SECOND,
-        "A submission without an answer for so long is spooled, and its app told so.",
+        "A submission without an answer for so long is spooled, and its app told so; at most half "
+        "of submit_timeout.",
         high=3600 * _SECOND,
     ),
     Setting(
@@ -199,7 +206,15 @@ def _default_socket(service: str) -> Path:
 def _default_spool(service: str, socket_path: Path) -> Path:
     """Return a folder that outlives a restart, one for each socket."""
     state = os.environ.get("XDG_STATE_HOME", "")
-    base = Path(state) if state.startswith("/") else Path("~/.local/state").expanduser()
+    try:
+        base = Path(state) if state.startswith("/") else Path("~/.local/state").expanduser()
+    except RuntimeError:
+        raise SettingsError(
+            [
+                "there is no place for the spool: this user has no home folder; name one with "
+                "--spool-dir, or run without it by --no-spool"
+            ]
+        ) from None
     mark = crc32(os.fsencode(socket_path.absolute()))
     return base / "pillion" / "spool" / f"{service}-{mark:08x}"
 
@@ -256,13 +271,15 @@ def build(values: Values, command: Sequence[str] = ()) -> Settings:
     if problems or service is None:
         raise SettingsError(problems)
     socket_path = Path(values.text_or_none("socket") or _default_socket(service))
-    spool_dir = Path(values.text_or_none("spool_dir") or _default_spool(service, socket_path))
+    spool_dir = None
+    if not values.flag("no_spool"):
+        spool_dir = Path(values.text_or_none("spool_dir") or _default_spool(service, socket_path))
     return Settings(
         service=service,
         coordinator=coordinator,
         socket=socket_path,
-        spool_dir=None if values.flag("no_spool") else spool_dir,
-        spool_after_ms=values.number("spool_after"),
+        spool_dir=spool_dir,
+        spool_after_ms=min(values.number("spool_after"), values.number("submit_timeout") // 2),
         spool_bytes_max=values.number("spool_max"),
         spool_age_ms=values.number("spool_age"),
         name=name,

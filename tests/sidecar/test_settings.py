@@ -38,6 +38,38 @@ def test_socket_lies_under_run_without_a_runtime_folder(monkeypatch: pytest.Monk
     assert settings().socket == Path("/run/pillion/email/sidecar.sock")
 
 
+def test_spool_lies_in_the_users_state_and_each_socket_has_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/state")
+    one, two = (settings(socket=f"/run/{name}.sock").spool_dir for name in ("one", "two"))
+    assert one is not None
+    assert one.parent == Path("/state/pillion/spool")
+    assert one.name.startswith("email-")
+    assert one == settings(socket="/run/one.sock").spool_dir != two
+
+    monkeypatch.setenv("XDG_STATE_HOME", "relative")
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert str(settings().spool_dir).startswith("/home/ann/.local/state/pillion/spool/email-")
+
+
+def test_user_without_a_home_is_told_to_name_a_place_for_the_spool(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+
+    assert "--spool-dir" in problem()
+    assert settings(no_spool=True).spool_dir is None
+    assert settings(spool_dir="/spool").spool_dir == Path("/spool")
+
+
+def test_batch_is_spooled_before_it_would_be_given_up() -> None:
+    assert settings().spool_after_ms == 1_000
+    assert settings(submit_timeout="300ms").spool_after_ms == 150
+
+
 def test_missing_service_is_named() -> None:
     assert "--service email" in problem(service=None)
 
