@@ -163,6 +163,8 @@ class Coordinator:
     # In
 
     def _receive(self, parts: list[bytes]) -> None:
+        if self._stopping:
+            return  # Or the end would not come under load. Who has no answer asks again.
         peer = parts[0]
         try:
             _, data = frames.from_dealer(parts)
