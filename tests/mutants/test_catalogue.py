@@ -14,7 +14,7 @@ from tests.mutants.mutant import Edit, Moved, Mutant, Promise
 
 SHARE = (
     "accepted-before-commit",
-    "batch-committed-in-parts",
+    "later-owner-not-noticed",
     "timer-row-released-early",
     "low-starved",
     "no-token-check",
