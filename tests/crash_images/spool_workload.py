@@ -17,20 +17,20 @@ from protocol.messages import Failure, Lease, Outcome, OutcomeKind, Result
 from sidecar.core.events import SpoolWork
 from sidecar.spool import SpoolStore
 from tests.crash_images import marks
+from tests.crash_images.lives import LIVES, Lives
 from tests.crash_images.recorder import Recorder
 from tests.crash_images.sabotage import KINDS
 
 BYTES_MAX = 2**20
-LIVES = 3
 BATCHES_MAX = 60
 
 
 class Spool:
     """The spool and what is in it by the marks."""
 
-    def __init__(self, seed: int, recorder: Recorder) -> None:
+    def __init__(self, seed: int) -> None:
+        self.recorder: Recorder | None = None
         self._rng = random.Random(seed)
-        self._recorder = recorder
         self._number = 0
         self._commits = 0
         self._batches: list[int] = []
@@ -38,10 +38,11 @@ class Spool:
 
     def mark(self, mark: marks.Mark) -> None:
         """Put a mark into the log."""
-        self._recorder.mark(marks.encode(mark))
+        assert self.recorder is not None
+        self.recorder.mark(marks.encode(mark))
 
-    async def live(self, folder: Path, rounds: int) -> None:
-        """Open, work, close."""
+    async def live(self, folder: Path, rounds: int, *, close: bool) -> None:
+        """Open, work, and close or not."""
         store = SpoolStore(folder, bytes_max=BYTES_MAX)
         self.mark(marks.Opening())
         await store.open()
@@ -52,7 +53,8 @@ class Spool:
             self.mark(marks.Begins(self._commits, _content(work)))
             await store.work(work)
             self.mark(marks.Done(self._commits))
-        await store.close()
+        if close:
+            await store.close()
 
     def _work(self) -> SpoolWork:
         rng, work = self._rng, SpoolWork()
@@ -109,13 +111,6 @@ def outcome_key(task_id: bytes, token: int) -> bytes:
     return b"outcome " + task_id + b"%d" % token
 
 
-async def run(folder: Path, recorder: Recorder, seed: int, rounds: int) -> None:
-    """Go through several lives."""
-    spool = Spool(seed, recorder)
-    for _ in range(LIVES):
-        await spool.live(folder, rounds // LIVES)
-
-
 def main(arguments: list[str]) -> None:
     """Run the workload."""
     folder, root, log, seed, rounds, *sabotage = arguments
@@ -123,7 +118,13 @@ def main(arguments: list[str]) -> None:
         KINDS[name]()
     recorder = Recorder()
     recorder.watch(Path(root), Path(log))
-    asyncio.run(run(Path(folder), recorder, int(seed), int(rounds)))
+    lives = Lives(Path(log))
+    spool: Spool = lives.state or Spool(int(seed))
+    spool.recorder = recorder
+    close = lives.last or random.Random(int(seed) + lives.number).random() < 0.4
+    asyncio.run(spool.live(Path(folder), int(rounds) // LIVES, close=close))
+    spool.recorder = None
+    lives.end(spool)
 
 
 if __name__ == "__main__":

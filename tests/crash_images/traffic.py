@@ -98,7 +98,7 @@ class Traffic:
         """Reported outcomes by peer and message, until their record."""
         self.refused: dict[str, int] = {}
         self._rng = random.Random(seed)
-        self._promises = promises or Promises()
+        self.promises = promises or Promises()
         self._tasks = 0
         self._request = 0
         self._waiting = 0
@@ -313,14 +313,14 @@ class Traffic:
             for task in tasks:
                 peer.held[task.id] = task.token
                 self._waiting -= 1
-                self._promises.granted(task)
+                self.promises.granted(task)
 
     def _recorded(self, peer: Peer, message: m.Recorded) -> None:
         outcomes = self.unrecorded.pop((peer.routing_id, message.number), [])
         refused = {place for place, _ in message.exceptions}
         for place, outcome in enumerate(outcomes):
             if place not in refused:
-                self._promises.recorded(outcome)
+                self.promises.recorded(outcome)
 
     def _verdict(self, verdict: m.Verdict) -> None:
         tasks = self.unanswered.pop(verdict.request, None)
@@ -330,4 +330,4 @@ class Traffic:
         for place, task in enumerate(tasks):
             if place not in refused:
                 self._waiting += 1
-                self._promises.accepted(task)
+                self.promises.accepted(task)

@@ -16,21 +16,21 @@ from coordinator.store.base import Ownership, Writes
 from coordinator.store.lmdb_store import LmdbStore
 from protocol import messages as m
 from tests.crash_images import marks
+from tests.crash_images.lives import LIVES, Lives
 from tests.crash_images.recorder import Recorder
 from tests.crash_images.sabotage import KINDS
 from tests.crash_images.shell import Shell
 from tests.crash_images.traffic import RETENTION_MS, TIMEOUT_MS, Clock, Promises, Traffic
 
 MAP_BYTES = 16 * 2**20
-LIVES = 3
 
 
 class Marks(Promises):
     """Puts what happens into the log; a witness of the shell, and of the traffic's promises."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, commits: int) -> None:
         self._mark = recorder.mark
-        self._commits = 0
+        self.commits = commits
 
     def opening(self) -> None:
         """The store is about to be opened."""
@@ -42,12 +42,12 @@ class Marks(Promises):
 
     def begins(self, writes: Writes) -> None:
         """A commit is about to be made."""
-        self._commits += 1
-        self._mark(marks.encode(marks.Begins(self._commits, dict(writes))))
+        self.commits += 1
+        self._mark(marks.encode(marks.Begins(self.commits, dict(writes))))
 
     def done(self) -> None:
         """The commit has been made."""
-        self._mark(marks.encode(marks.Done(self._commits)))
+        self._mark(marks.encode(marks.Done(self.commits)))
 
     def leaves(self, outgoing: Outgoing) -> None:
         """A message leaves: what it promises is marked by the traffic."""
@@ -65,28 +65,24 @@ class Marks(Promises):
         self._mark(marks.encode(marks.Granted(task.id, task.token)))
 
 
-async def live(folder: Path, recorder: Recorder, seed: int, rounds: int) -> None:
-    """Go through several lives, each ended by a close or by nothing at all."""
-    rng = random.Random(seed)
-    clock, witness = Clock(), Marks(recorder)
-    traffic = Traffic(seed, clock, witness)
-    for _ in range(LIVES):
-        store = LmdbStore(folder, map_bytes=MAP_BYTES, allow_filesystem=True)
-        shell = Shell(
-            store,
-            clock,
-            witness,
-            session_timeout_ms=TIMEOUT_MS,
-            retention_succeeded_ms=RETENTION_MS,
-            retention_dead_ms=3 * RETENTION_MS,
-            retention_other_ms=RETENTION_MS,
-        )
-        await shell.start()
-        await traffic.greet(shell)
-        for _ in range(rounds // LIVES):
-            await traffic.round(shell)
+async def live(folder: Path, witness: Marks, traffic: Traffic, rounds: int, *, close: bool) -> None:
+    """Go through one life, which ends by a close or by nothing at all."""
+    store = LmdbStore(folder, map_bytes=MAP_BYTES, allow_filesystem=True)
+    shell = Shell(
+        store,
+        traffic.clock,
+        witness,
+        session_timeout_ms=TIMEOUT_MS,
+        retention_succeeded_ms=RETENTION_MS,
+        retention_dead_ms=3 * RETENTION_MS,
+        retention_other_ms=RETENTION_MS,
+    )
+    await shell.start()
+    await traffic.greet(shell)
+    for _ in range(rounds):
+        await traffic.round(shell)
+    if close:
         await store.close()
-        clock.advance(rng.choice((10, 20_000)))
 
 
 def main(arguments: list[str]) -> None:
@@ -96,7 +92,15 @@ def main(arguments: list[str]) -> None:
         KINDS[name]()
     recorder = Recorder()
     recorder.watch(Path(root), Path(log))
-    asyncio.run(live(Path(folder), recorder, int(seed), int(rounds)))
+    lives = Lives(Path(log))
+    commits, traffic = lives.state or (0, Traffic(int(seed), Clock()))
+    traffic.promises = witness = Marks(recorder, commits)
+    rng = random.Random(int(seed) + lives.number)
+    close = lives.last or rng.random() < 0.4
+    asyncio.run(live(Path(folder), witness, traffic, int(rounds) // LIVES, close=close))
+    traffic.clock.advance(rng.choice((10, 20_000)))
+    traffic.promises = Promises()
+    lives.end((witness.commits, traffic))
 
 
 if __name__ == "__main__":
