@@ -13,6 +13,7 @@ from coordinator.core.effects import Scan
 from coordinator.core.layout import (
     ROW_ENTRIES_MAX,
     after,
+    due_of,
     join_timers,
     range_of,
     split_timers,
@@ -116,10 +117,18 @@ class Timers:
 
     def wants_rows(self) -> Scan | None:
         """Return the read that is needed now, and note that it is under way."""
-        if self._horizon is None or self._loading or len(self._heap) >= WINDOW_LOW:
+        if self._horizon is None or self._loading or not self._runs_low(self._horizon):
             return None
         self._loading = True
         return Scan(after(self._horizon), range_of(b"s")[1], LOAD_ROWS)
+
+    def _runs_low(self, horizon: bytes) -> bool:
+        """Tell whether a row in the store only may hold the next timer, or few are in memory.
+
+        Rows of one second overlap: one beyond the horizon may be due as early as the horizon is.
+        """
+        count = len(self._heap)
+        return count < WINDOW_LOW or (count < WINDOW_MAX and self._heap[0].due_ms > due_of(horizon))
 
     def loaded(self, rows: list[tuple[bytes, bytes]]) -> None:
         """Take the rows that were read."""
