@@ -21,6 +21,11 @@ class Store:
         self.rows: dict[bytes, bytes | None] = {}
         self._numbers = count(1)
 
+    def restart(self) -> None:
+        """Forget everything but the rows."""
+        self.timers = Timers()
+        self.timers.begin_recovery()
+
     def add(self, *due_ms: int) -> None:
         """Set one timer for each time, all in one flush."""
         for due in due_ms:
@@ -113,10 +118,17 @@ def test_row_that_comes_while_others_are_read_is_not_forgotten() -> None:
         assert (taken + early).count(due_ms) == times
 
 
-@given(st.lists(st.lists(st.integers(0, 20_000), min_size=1, max_size=6), max_size=25), st.data())
-def test_every_timer_fires_once_and_in_time(flushes: list[list[int]], data: st.DataObject) -> None:
+flushes = st.lists(st.lists(st.integers(0, 20_000), min_size=1, max_size=6), max_size=25)
+
+
+@given(flushes, st.data())
+def test_every_timer_fires_once_and_not_before_its_time(
+    flushes: list[list[int]], data: st.DataObject
+) -> None:
     store = Store()
-    now_ms, fired, expected = 0, [], []
+    now_ms = 0
+    fired: list[int] = []
+    expected: list[int] = []
     for delays_ms in flushes:
         due_ms = [now_ms + delay_ms for delay_ms in delays_ms]
         expected += due_ms
@@ -125,7 +137,31 @@ def test_every_timer_fires_once_and_in_time(flushes: list[list[int]], data: st.D
         taken = store.take(now_ms)
         assert all(due <= now_ms for due in taken)
         fired += taken
-        assert sorted(fired) == sorted(due for due in expected if due <= now_ms)
     fired += store.take(10**9)
     assert sorted(fired) == sorted(expected)
     assert list(rows_of(store)) == []
+
+
+few = st.lists(st.lists(st.integers(0, 1_500), min_size=1, max_size=6), max_size=5)
+
+
+@given(few, few, st.data())
+def test_timers_that_fit_into_the_window_are_never_late(
+    before: list[list[int]], later: list[list[int]], data: st.DataObject
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timers, "WINDOW_MAX", 60)
+        store = Store()
+        for due_ms in before:
+            store.add(*due_ms)
+        store.restart()
+        now_ms = 0
+        expected = [due for due_ms in before for due in due_ms]
+        fired: list[int] = []
+        for delays_ms in [*later, [], []]:
+            due_ms = [now_ms + delay_ms for delay_ms in delays_ms]
+            expected += due_ms
+            store.add(*due_ms)
+            now_ms += data.draw(st.integers(0, 900))
+            fired += store.take(now_ms)
+            assert sorted(fired) == sorted(due for due in expected if due <= now_ms)
