@@ -56,6 +56,8 @@ class Spool:
         self.left_alone = 0
         """Batches that stay in the store: too old, or damaged."""
         self._left_bytes = 0
+        self._journaled = len(found.outcomes)
+        """Outcomes that are durable here."""
         self.notes: list[Note] = []
         self._last = self._committed = found.last_number
         self._window = Window(terms.spool_window_bytes)
@@ -110,6 +112,7 @@ class Spool:
             "spooled_bytes": self.bytes,
             "spooled_refused": self.refused,
             "spool_left_alone": self.left_alone,
+            "outcomes_journaled": self._journaled,
         }
 
     # --- From apps -----------------------------------------------------------------------------
@@ -252,6 +255,7 @@ class Spool:
             self._uncommitted_bytes -= len(tasks)
             if number in self._window:
                 self._window.release(number)
+        self._journaled += len(work.outcome_puts) - len(work.outcome_removes)
         for batch in loaded:
             self._take_loaded(now_ms, batch)
         if work.load_after is not None and not loaded:

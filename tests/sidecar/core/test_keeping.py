@@ -51,6 +51,7 @@ def test_outcome_is_journaled_after_a_while_without_a_session() -> None:
     driver.tell(an_outcome(2))
 
     assert list(driver.store.outcomes) == [a_lease(1), a_lease(2)]
+    assert driver.facts()["outcomes_journaled"] == 2
 
 
 def test_short_break_of_the_link_journals_nothing() -> None:
@@ -128,8 +129,10 @@ def test_next_process_sends_what_an_earlier_one_has_journaled() -> None:
 
     [hello] = after.said(m.Hello)
     assert hello.held == [a_lease(1)]
+    assert after.facts()["outcomes_journaled"] == 1
     assert record(after) == [told]
     assert after.store.outcomes == {}
+    assert after.facts()["outcomes_journaled"] == 0
 
 
 def test_restored_outcome_is_not_journaled_again() -> None:
