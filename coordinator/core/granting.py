@@ -27,7 +27,6 @@ class Granting:
     def __init__(self, ledger: Ledger, queries: Queries) -> None:
         self._ledger = ledger
         self._queries = queries
-        self._token_min = ledger.config.epoch << 32
 
     # Demand
 
@@ -113,7 +112,9 @@ class Granting:
             self._queries.ended(now, task)
             return False
         task.change(Change.GRANT)
-        task.token = max(task.token + 1, self._token_min)
+        # Row numbers only grow, and each grant takes one: so do tokens, over restarts, over a
+        # restored backup, and over an id that is used again after its task was removed.
+        task.token = max(task.token + 1, ledger.latest_row)
         task.deliveries += 1
         task.session = session
         task.granted_ms = now.wall_ms

@@ -74,6 +74,11 @@ class Ledger:
         """Count something."""
         self.counts[name] = self.counts.get(name, 0) + times
 
+    @property
+    def latest_row(self) -> int:
+        """The largest number that an index row of the store has had."""
+        return self._row
+
     def next_row(self) -> int:
         """Return a number that no index row of the store has had."""
         self._row += 1

@@ -1,6 +1,7 @@
 import pytest
 
 from coordinator.core.effects import Effects, Now
+from coordinator.core.ledger import ROW_BITS
 from coordinator.core.shard import Broke, Undelivered
 from protocol.errors import Code
 from protocol.messages import Recall, Refused, Submit, Welcome
@@ -99,6 +100,21 @@ def test_tick_is_due_at_the_nearest_time_and_never_in_the_past(passed_ms: int, d
     assert bench.shard.next_due_ms(bench.now) == due_ms
 
 
+def test_tokens_grow_over_an_id_that_is_used_again() -> None:
+    bench = Bench()
+    sidecar = Sidecar(bench)
+    sidecar.serve()
+    sidecar.submit(a_submission())
+    sidecar.report(success(sidecar.grant()))
+    bench.advance(3_600_001)
+    sidecar.hello()
+    sidecar.serve()
+    sidecar.submit(a_submission())
+    first, second = (task for task in sidecar.granted() if task.id == task_id())
+    assert second.delivery == 1, "the first task was removed"
+    assert second.token > first.token
+
+
 def test_tokens_of_a_later_epoch_are_larger_than_all_before() -> None:
     bench = Bench()
     sidecar = Sidecar(bench)
@@ -109,7 +125,7 @@ def test_tokens_of_a_later_epoch_are_larger_than_all_before() -> None:
     sidecar.serve()
     sidecar.submit(a_submission(2))
     tokens = {task.id: task.token for task in sidecar.granted()}
-    assert tokens[task_id(2)] >= 2 << 32 > sidecar.granted()[0].token
+    assert tokens[task_id(2)] >= 2 << ROW_BITS > sidecar.granted()[0].token
     assert sidecar.last(Welcome).epoch == 2
 
 
