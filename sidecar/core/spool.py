@@ -263,8 +263,7 @@ class Spool:
         return self._tell(work, Code.SPOOLED, "the coordinator accepts it later", 0)
 
     def _take_loaded(self, now_ms: int, batch: SpooledBatch) -> None:
-        if batch.number <= self._window.last_number:
-            return
+        assert batch.number > self._window.last_number
         self._window.add(batch.number, Entry(batch.tasks, now_ms - batch.age_ms))
         if batch.damaged:
             self._leave_alone("spool_damaged", self._forget(batch.number))

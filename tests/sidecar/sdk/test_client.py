@@ -9,6 +9,7 @@ import pytest
 
 from protocol import codec, limits
 from protocol import messages as m
+from protocol.errors import Code
 from protocol.ids import from_text, is_id, to_text
 from sidecar import (
     AsyncClient,
@@ -51,6 +52,35 @@ async def test_submit_returns_a_handle_when_the_task_is_accepted(peer: Peer) -> 
         assert sent[1:] == ["email.send", '{"to":"ä@b.c"}'.encode()]
         assert task.id == to_text(sent[0])
         assert task.handler == "email.send"
+
+
+@pytest.mark.parametrize("accepted_only", [False, True])
+async def test_app_may_insist_on_the_coordinators_answer(peer: Peer, accepted_only: bool) -> None:
+    async with peer, AsyncClient(peer.path, accepted_only=accepted_only) as client:
+        submitting = begin(client.submit("email.send"))
+        connection, _ = await peer.attached()
+        batch, _ = await connection.submitted()
+        connection.accept(batch.request)
+
+        assert batch.spool is not accepted_only
+        assert (await submitting).spooled is False
+
+
+async def test_spooled_task_is_a_task_that_says_so(peer: Peer) -> None:
+    async with peer, AsyncClient(peer.path) as client:
+        submitting = begin(client.submit_many([NewTask(handler="email.send")] * 3))
+        connection, _ = await peer.attached()
+        batch, tasks = await connection.submitted()
+        wrong = m.Rejection(1, "invalid_option", "no such option")
+        connection.send(m.Accepted([m.Verdict(batch.request, Code.SPOOLED, "", 0, [wrong])]))
+        first, second, third = await submitting
+
+        assert isinstance(first, Task)
+        assert isinstance(third, Task)
+        assert (first.spooled, third.spooled) == (True, True)
+        assert [first.id, third.id] == [to_text(tasks[0][0]), to_text(tasks[2][0])]
+        assert isinstance(second, Rejected)
+        assert second.code == "invalid_option"
 
 
 async def test_options_travel_in_the_units_of_the_protocol(peer: Peer) -> None:
