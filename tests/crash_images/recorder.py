@@ -19,10 +19,10 @@ MAP = "lock.mdb"
 class NoCompiler(Exception):
     """Raised when there is nothing to build the recorder with."""
 
-    def __init__(self) -> None:
+    def __init__(self, why: str) -> None:
         super().__init__(
-            f"the recorder needs a C compiler ({', '.join(COMPILERS)}); on Debian and Ubuntu: "
-            "apt install gcc libc6-dev"
+            f"the recorder needs a C compiler ({', '.join(COMPILERS)}) and the headers of the C "
+            f"library; on Debian and Ubuntu: apt install gcc libc6-dev. {why}"
         )
 
 
@@ -39,14 +39,18 @@ def build(folder: Path) -> Path:
     """Compile the recorder into a folder and return its path.
 
     Raises:
-        NoCompiler: There is no C compiler.
+        NoCompiler: There is no C compiler, or it lacks something.
     """
     compiler = next((found for name in COMPILERS if (found := shutil.which(name))), None)
     if compiler is None:
-        raise NoCompiler
+        raise NoCompiler("There is none.")
     library = folder / "recorder.so"
-    command = [compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    subprocess.run([*command, "-o", str(library), str(SOURCE), "-lpthread"], check=True)
+    command = [compiler, "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-o", str(library)]
+    done = subprocess.run(
+        [*command, str(SOURCE), "-lpthread"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise NoCompiler(f"{compiler} says: {done.stderr.strip()}")
     return library
 
 

@@ -1,13 +1,11 @@
 """CI's share of the crash images, and the proof that broken durability would be seen."""
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.crash_images import campaign
-from tests.crash_images.recorder import COMPILERS
+from tests.crash_images import campaign, recorder
 from tests.crash_images.sabotage import KINDS
 
 IMAGES = int(os.environ.get("PILLION_CRASH_IMAGES", "1000"))
@@ -15,13 +13,14 @@ SEED = 1
 WORKERS = min(2, os.cpu_count() or 1)
 
 
-@pytest.fixture(autouse=True)
-def needs_a_compiler() -> None:
-    if not any(shutil.which(name) for name in COMPILERS):
-        text = f"the recorder needs a C compiler: {', '.join(COMPILERS)}"
+@pytest.fixture(autouse=True, scope="module")
+def needs_a_compiler(tmp_path_factory: pytest.TempPathFactory) -> None:
+    try:
+        recorder.build(tmp_path_factory.mktemp("recorder"))
+    except recorder.NoCompiler as error:
         if os.environ.get("CI"):
-            pytest.fail(text)
-        pytest.skip(text)
+            pytest.fail(str(error))
+        pytest.skip(str(error))
 
 
 @pytest.mark.timeout(120)
