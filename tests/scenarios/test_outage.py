@@ -20,7 +20,7 @@ import pytest
 from sidecar import AsyncClient, Client, NewTask
 from sidecar.sdk.errors import PillionError, Unavailable
 from sidecar.sdk.task import Task
-from tests.scenarios.stage import command, lines, wait_for_facts, wait_for_lines, wait_for_services
+from tests.scenarios.stage import command, lines, wait_for_facts, wait_for_services
 from tests.support.processes import Coordinator, Process, Sidecar, System
 
 OUTAGE_SECONDS = float(os.environ.get("PILLION_OUTAGE_SECONDS", "5"))
@@ -79,7 +79,12 @@ class Stage:
         return lines(self.folder / "begun")
 
     def wait_for_begun(self, count: int) -> list[str]:
-        return wait_for_lines(self.service, self.folder / "begun", count)
+        def reached() -> bool:
+            return len(self.begun()) >= count
+
+        seconds = 15 + OUTAGE_SECONDS
+        self.service.wait_until(reached, f"has begun {count} attempts", seconds)
+        return self.begun()
 
 
 @pytest.fixture
@@ -132,7 +137,7 @@ class Load:
             self.submitted[app] += 1
             payload = {"app": app, "number": self.submitted[app]}
             self.tasks.append(await client.submit("load.note", payload))
-            await asyncio.sleep(0.005)  # The pace of the load; nothing is waited for.
+            await asyncio.sleep(0.02)  # The pace of the load; nothing is waited for.
 
     async def _submit_many(self, app: str, client: AsyncClient) -> None:
         while self._on:
@@ -144,7 +149,7 @@ class Load:
             for verdict in await client.submit_many(new):
                 assert not isinstance(verdict, PillionError), verdict
                 self.tasks.append(verdict)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.1)
 
 
 def under_load(stage: Stage, breaks: Callable[[], Awaitable[None]]) -> Load:
