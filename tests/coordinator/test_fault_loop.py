@@ -5,34 +5,25 @@ coordinator must end, and start again from what the store holds.
 """
 
 import asyncio
-import contextlib
 import errno
-import json
 import os
-import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import lmdb
 import pytest
 
 from coordinator.cli import EXIT_FAILED, EXIT_REFUSED
 from coordinator.errors import StoreError
-from coordinator.runtime import Coordinator
-from coordinator.settings import build, read
 from coordinator.store.memory_store import MemoryDisk
 from protocol import messages as m
 from protocol.submission import encode_batch
 from tests.coordinator.core.audit import Audit
+from tests.coordinator.failing_disk import Fault, Nursery, RealProcess, pairs_in
 from tests.coordinator.faulty_store import FaultyStore
+from tests.coordinator.in_thread import InThread
 from tests.coordinator.lockstep import TASKS, Client, Connection, Ended
-from tests.crash_images import log, recorder
+from tests.crash_images import recorder
 from tests.crash_images.shell import Shell
 from tests.crash_images.traffic import TIMEOUT_MS, Clock, Promises, Traffic
 from tests.support.builders import a_hello
@@ -40,7 +31,6 @@ from tests.support.builders import a_hello
 SEED = 5
 ROUNDS = 36
 FINISH_ROUNDS = 300
-SECONDS_MAX = 20.0
 END_SECONDS_MAX = 1.0
 """How long a coordinator may live on after its disk has failed."""
 CALLS_MAX = 500
@@ -49,7 +39,6 @@ SLOW_MS = 400
 BEATS = 10
 STRIDE = 1 if os.environ.get("PILLION_FAULTS") == "all" else 5
 """Of the calls of a real process, each so-many-th is failed: all of them take a minute."""
-ROOT = Path(__file__).parents[2]
 BEFORE_OR_AFTER = pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 
 
@@ -144,58 +133,6 @@ def test_shard_keeps_its_promises_whichever_store_call_fails(after: bool) -> Non
 # The coordinator with its sockets, on a store in memory
 
 
-class InThread:
-    """A real coordinator in a thread of its own."""
-
-    def __init__(self, store: FaultyStore, folder: Path) -> None:
-        self.error: BaseException | None = None
-        self._store = store
-        self._ready_file = folder / "ready"
-        self._ready_file.unlink(missing_ok=True)
-        self.ended, self._end = os.pipe()
-        self._serving = threading.Event()
-        self._stop: asyncio.Event | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except BaseException as error:
-            self.error = error
-        os.write(self._end, b".")
-        self._serving.set()
-
-    async def _serve(self) -> None:
-        flags = {"bind": "tcp://127.0.0.1:0", "ready_file": str(self._ready_file)}
-        settings = build(read(flags={**flags, "data_dir": "/nowhere"}, environ={}))
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        coordinator = Coordinator(settings, self._store)
-        announce = coordinator._announce  # The test waits for it, instead of for a file.
-
-        def announced(address: str) -> None:
-            announce(address)
-            self._serving.set()
-
-        coordinator._announce = announced  # type: ignore[method-assign]
-        await coordinator.run(self._stop)
-
-    def address(self) -> str | None:
-        """Wait until it serves, and return where; None if it has ended before."""
-        assert self._serving.wait(SECONDS_MAX)
-        return self._ready_file.read_text().strip() if self._ready_file.exists() else None
-
-    def join(self, *, stop: bool) -> None:
-        """Wait for its end."""
-        if stop and self._loop is not None and self._stop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(SECONDS_MAX)
-        assert not self._thread.is_alive(), "it does not end"
-        os.close(self.ended)
-        os.close(self._end)
-
-
 def run_coordinator(folder: Path, fail_at: int, *, after: bool) -> FaultyStore:
     """Run the client with one fault, restart, go on, and check; return the store that failed."""
     disk, client = MemoryDisk(), Client()
@@ -248,54 +185,6 @@ def test_coordinator_ends_whichever_store_call_fails_and_starts_again(
 # The real process, on a real disk that fails
 
 
-class Nursery:
-    """Starts real coordinators in which a call fails; see ``tests.crash_images.nursery``."""
-
-    def __init__(self, folder: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash_images.nursery"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=recorder.environment(recorder.build(folder)),
-            start_new_session=True,
-        )
-
-    def start(self, order: dict[str, Any]) -> None:
-        """Start one."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-
-    def ended(self) -> dict[str, int]:
-        """Return how the one that was started has ended: exit code and time."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, "the nursery has ended"
-        ended: dict[str, int] = json.loads(line)
-        return ended
-
-    def close(self) -> None:
-        """End it, with what it has started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.communicate()
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Which calls fail, and how; from the ``n``-th on."""
-
-    calls: recorder.Fault
-    error: int
-    after: bool = False
-
-    def __str__(self) -> str:
-        when = " after its effect" if self.after else ""
-        return f"{errno.errorcode[self.error]} of {self.calls.name.lower()}{when}"
-
-
 FAULTS = [
     Fault(recorder.Fault.SYNC, errno.EIO),
     Fault(recorder.Fault.SYNC, errno.EIO, after=True),
@@ -304,83 +193,6 @@ FAULTS = [
     Fault(recorder.Fault.WRITE, errno.ENOSPC),
     Fault(recorder.Fault.WRITE, errno.ENOSPC, after=True),
 ]
-
-
-class RealProcess:
-    """One life of a coordinator's process."""
-
-    def __init__(
-        self,
-        nursery: Nursery,
-        folder: Path,
-        fault: Fault | None = None,
-        number: int = 0,
-        *,
-        slow_ms: int = 0,
-    ) -> None:
-        self.text = ""
-        self.code = 0
-        self.failed_ns = 0
-        """When the first call failed, on the monotonic clock; 0 if none has."""
-        self.ended_ns = 0
-        self._nursery = nursery
-        self._log = folder / "recorded"
-        self._log.unlink(missing_ok=True)
-        self._address: str | None = None
-        self._pid = 0
-        self._serving = threading.Event()
-        self.ended, self._end = os.pipe()
-        pipe = folder / "output"
-        pipe.unlink(missing_ok=True)
-        os.mkfifo(pipe)
-        how = {"at": number, "sticky": True} if fault else {}
-        if fault:
-            how |= {"error": fault.error, "after": fault.after}
-        arguments = ["serve", "--bind", "tcp://127.0.0.1:0", "--log-format", "json"]
-        arguments += ["--data-dir", str(folder / "data"), "--allow-filesystem"]
-        nursery.start(
-            {
-                "output": str(pipe),
-                "folder": str(folder / "data"),
-                "log": str(self._log),
-                "fault": int(fault.calls) if fault else 0,
-                "how": how,
-                "slow_ms": slow_ms,
-                "arguments": [*arguments, "--disk-free-min", "0"],
-            }
-        )
-        self._reader = threading.Thread(target=self._read, args=[pipe], daemon=True)
-        self._reader.start()
-
-    def _read(self, pipe: Path) -> None:
-        with pipe.open() as lines:
-            for line in lines:
-                self.text += line
-                if '"serving"' in line:
-                    said = json.loads(line)
-                    self._address, self._pid = said["address"], said["pid"]
-                    self._serving.set()
-        os.write(self._end, b".")
-        self._serving.set()
-
-    def address(self) -> str | None:
-        """Wait until it serves, and return where; None if it has ended before."""
-        assert self._serving.wait(SECONDS_MAX), self.text
-        return self._address
-
-    def join(self, *, stop: bool) -> None:
-        """Wait for its end."""
-        if stop:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGTERM)
-        self._reader.join(SECONDS_MAX)
-        assert not self._reader.is_alive(), f"it does not end: {self.text}"
-        ended = self._nursery.ended()
-        self.code, self.ended_ns = ended["code"], ended["ended_ns"]
-        failures = [event for event in log.read(self._log) if event.kind is log.Kind.FAILED]
-        self.failed_ns = failures[0].offset if failures else 0
-        os.close(self.ended)
-        os.close(self._end)
 
 
 def run_process(nursery: Nursery, folder: Path, fault: Fault, number: int) -> bool:
@@ -415,17 +227,6 @@ def _go_on(process: RealProcess, client: Client) -> bool:
         return False
     process.join(stop=True)
     return True
-
-
-def pairs_in(folder: Path) -> dict[bytes, bytes]:
-    """Read a store as LMDB alone has it."""
-    if not (folder / "data.mdb").exists():
-        return {}
-    with (
-        lmdb.open(str(folder), readonly=True, lock=False, lib_version=0) as environment,
-        environment.begin() as transaction,
-    ):
-        return {bytes(k): bytes(v) for k, v in transaction.cursor() if k[:1] != b"\0"}
 
 
 @pytest.fixture
