@@ -9,14 +9,14 @@ from tests.crash_images.disk import SECTOR, Disk, File
 from tests.crash_images.log import DSYNC, Event, Kind
 from tests.crash_images.recording import Step
 
-ROOT = PurePosixPath("/root")
+ROOT = PurePosixPath("/store")
 FILE = PurePosixPath("a")
 TIMES = 300
 
 
 def a_disk(*events: Event) -> Disk:
     disk = Disk(ROOT)
-    disk.apply(Step(Event(Kind.CREATE, 0, 1, 0, b"/root/a"), False))
+    disk.apply(Step(Event(Kind.CREATE, 0, 1, 0, b"/store/a"), False))
     for event in events:
         disk.apply(Step(event, False))
         if event.kind in (Kind.SYNC, Kind.SYNC_FOLDER) or event.flags & DSYNC:
@@ -84,7 +84,7 @@ def test_file_may_have_grown_before_its_bytes_arrived() -> None:
 
 
 def test_rename_is_there_or_not() -> None:
-    rename = Event(Kind.RENAME, 0, 0, 0, b"/root/a\0/root/b")
+    rename = Event(Kind.RENAME, 0, 0, 0, b"/store/a\0/store/b")
     disk = a_disk(wrote(0, b"hello"), SYNC, SYNC_FOLDER, rename)
 
     images = [disk.image(random.Random(seed)) for seed in range(TIMES)]
