@@ -6,6 +6,7 @@ No I/O and no clock here. A wait longer than the protocol allows is asked in pie
 from collections.abc import Callable
 
 from protocol import limits
+from protocol.errors import Code
 from protocol.messages import Question, Reply
 from sidecar.sdk.errors import PillionError
 
@@ -80,7 +81,10 @@ class Questions:
         asked = self._asked.get(reply.request)
         if asked is None:
             return
-        ended = reply.status is None or reply.status.state.terminal
+        if reply.status is None:
+            ended = reply.code != Code.UNAVAILABLE  # An outage can be longer than a piece.
+        else:
+            ended = reply.status.state.terminal
         if not ended and asked.until is not None and asked.until > now:
             self._unsent.append(reply.request)
             return

@@ -448,7 +448,7 @@ async def test_question_that_cannot_be_answered_says_so(
     peer: Peer, code: str, error: type[Exception]
 ) -> None:
     async with peer, AsyncClient(peer.path) as client:
-        asking = begin(client.wait(task_id(1)))
+        asking = begin(client.status(task_id(1)))
         connection, _ = await peer.attached()
         (question,) = (await connection.expect(m.Query)).questions
         connection.send(m.Answer([m.Reply(question.request, code, None)]))
@@ -563,6 +563,19 @@ async def test_wait_asks_again_when_the_answer_is_not_the_end(peer: Peer) -> Non
         connection, _ = await peer.attached()
         (question,) = (await connection.expect(m.Query)).questions
         connection.send(m.Answer([m.Reply(question.request, None, a_status())]))
+        (again,) = (await connection.expect(m.Query)).questions
+        ended = a_status(state=m.State.SUCCEEDED)
+        connection.send(m.Answer([m.Reply(again.request, None, ended)]))
+
+        assert await waiting is None
+
+
+async def test_waits_go_on_over_an_outage_of_the_coordinator(peer: Peer) -> None:
+    async with peer, AsyncClient(peer.path) as client:
+        waiting = begin(client.wait(to_text(task_id(1))))
+        connection, _ = await peer.attached()
+        (question,) = (await connection.expect(m.Query)).questions
+        connection.send(m.Answer([m.Reply(question.request, "unavailable", None)]))
         (again,) = (await connection.expect(m.Query)).questions
         ended = a_status(state=m.State.SUCCEEDED)
         connection.send(m.Answer([m.Reply(again.request, None, ended)]))
