@@ -15,6 +15,7 @@ from coordinator.core.ledger import Ledger
 from coordinator.core.task import Task
 from protocol import submission
 from protocol.errors import Code, ProtocolError
+from protocol.ids import id_ms
 from protocol.limits import CLOCK_SKEW_MS_MAX, DELAY_MS_MAX, MIB
 from protocol.messages import Accepted, Batch, Priority, Rejection, State, Submission, Verdict
 
@@ -90,7 +91,7 @@ class Submissions:
             task = submission.check(place, item)
             if isinstance(task, Rejection):
                 rejection = task
-            elif task.options and not _due_in_range(now, task.options):
+            elif task.options and not _due_in_range(now, task):
                 rejection = Rejection(
                     place, Code.DUE_OUT_OF_RANGE, "at_ms is in the past or more than ten years away"
                 )
@@ -203,6 +204,14 @@ def _content_crc(handler: Handler, payload: bytes) -> int:
     return crc32(payload, handler.name_crc)
 
 
-def _due_in_range(now: Now, options: dict[str, Any]) -> bool:
-    at_ms = options.get("at_ms")
-    return at_ms is None or (now.wall_ms - CLOCK_SKEW_MS_MAX <= at_ms <= now.wall_ms + DELAY_MS_MAX)
+def _due_in_range(now: Now, task: Submission) -> bool:
+    """Tell whether a due time is neither a mistake of the past nor too far ahead.
+
+    The past counts from when the id was made: a task that waited for its acceptance in a sidecar's
+    spool, or is submitted again, was in time when it was submitted.
+    """
+    at_ms = (task.options or {}).get("at_ms")
+    if at_ms is None:
+        return True
+    submitted_ms = min(now.wall_ms, id_ms(task.id))
+    return bool(submitted_ms - CLOCK_SKEW_MS_MAX <= at_ms <= now.wall_ms + DELAY_MS_MAX)

@@ -6,7 +6,7 @@ from coordinator.core import layout, submissions
 from coordinator.core.shard import StoreLevel, Tick
 from protocol import codec, limits
 from protocol.errors import Code
-from protocol.limits import CLOCK_SKEW_MS_MAX, DELAY_MS_MAX
+from protocol.limits import CLOCK_SKEW_MS_MAX, DAY_MS, DELAY_MS_MAX
 from protocol.messages import Accepted, Batch, Priority, State, Submit
 from tests.coordinator.core.bench import Bench
 from tests.coordinator.core.sidecar import EMAIL, Sidecar, success
@@ -77,6 +77,21 @@ def test_due_time_may_lie_a_little_in_the_past_and_ten_years_ahead(
     at_ms: int, code: str | None
 ) -> None:
     assert codes(Bench(), [task_id(), EMAIL, b"", None, {"at_ms": at_ms}]) == [code]
+
+
+@pytest.mark.parametrize(
+    ("at_ms", "code"),
+    [
+        (FIRST_MS - CLOCK_SKEW_MS_MAX - 1, Code.DUE_OUT_OF_RANGE),
+        (FIRST_MS - CLOCK_SKEW_MS_MAX, None),
+        (FIRST_MS + 1_000, None),
+    ],
+)
+def test_due_time_that_has_passed_in_a_spool_is_taken_for_now(at_ms: int, code: str | None) -> None:
+    """It was in time when the task, and so its id, was made: an app was told that it is durable."""
+    bench = Bench()
+    bench.pass_time(DAY_MS)
+    assert codes(bench, [task_id(), EMAIL, b"", None, {"at_ms": at_ms}]) == [code]
 
 
 def test_due_time_in_the_past_means_now() -> None:
