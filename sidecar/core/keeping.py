@@ -38,7 +38,7 @@ class Keeping:
             if now_ms >= self._journal_due_ms():
                 self._spool.journal(self._unrecorded.to_journal())
             self._spool.unjournal(self._unrecorded.to_unjournal())
-        return self._spool.work(load=not recording)
+        return self._spool.work(load=open_ or not recording)
 
     def _journal_due_ms(self) -> int:
         if self._spool.busy or not self._unrecorded.journal_due:
@@ -57,7 +57,12 @@ class Keeping:
         return min(pause_ms, spool_due_ms, self._journal_due_ms())
 
     def safe_to_leave(self, *, open_: bool) -> bool:
-        """Tell whether nothing would be lost if the process ended now."""
-        if len(self._unrecorded) and (open_ or self._unrecorded.journal_due):
+        """Tell whether nothing would be lost if the process ended now.
+
+        With a session, what is kept here is handed over first: the host may go with the process.
+        """
+        if open_ and (len(self._unrecorded) or self._spool.active):
+            return False
+        if self._unrecorded.journal_due:
             return False
         return self._spool.idle and not (self._spool.available and self._unrecorded.unjournal_due)

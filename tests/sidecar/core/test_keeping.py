@@ -219,7 +219,34 @@ def test_end_waits_for_a_commit_under_way() -> None:
     assert driver.verdicts() == [(1, "spooled")]
 
 
-def test_end_does_not_wait_for_the_spool_to_be_replayed() -> None:
+def test_end_with_a_session_hands_the_spool_over_first() -> None:
+    driver = spooled(*range(1, 11), spool_window_bytes=500)
+    driver.open()
+
+    driver.step(e.Drain())
+    while sent := driver.sent():
+        assert not driver.stopped()
+        driver.accept(*[request for request, _ in sent])
+
+    assert driver.stopped()
+    assert driver.store.batches == {}
+
+
+def test_coordinator_without_room_for_the_spool_does_not_hold_the_end_up_for_ever() -> None:
+    driver = spooled(1)
+    driver.open()
+    driver.step(e.Drain())
+    driver.accept(*[request for request, _ in driver.sent()], code="store_full")
+
+    driver.keep_alive(RECORD_MS - 1)
+    assert not driver.stopped()
+    driver.keep_alive(1)
+
+    assert driver.stopped()
+    assert len(driver.store.batches) == 1
+
+
+def test_end_without_a_session_does_not_wait_for_the_spool_to_be_replayed() -> None:
     driver = spooled(1, 2)
 
     driver.step(e.Drain())
