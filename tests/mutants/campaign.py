@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
+from tests.mutants import frozen
 from tests.mutants.instrument import Instrument, Verdict
 from tests.mutants.mutant import Moved, Mutant
 
@@ -42,7 +44,6 @@ def run(
     mutants: Sequence[Mutant],
     *,
     workers: int,
-    sound: bool = True,
     progress: Progress = lambda _: None,
 ) -> list[Result]:
     """Try mutants, several at a time.
@@ -50,30 +51,29 @@ def run(
     Args:
         mutants: Which.
         workers: How many at a time.
-        sound: Whether to run the instruments without the bugs as well.
         progress: Called with each result, in no particular order.
     """
 
     def judge(mutant: Mutant) -> Result:
-        result = try_one(mutant)
+        result = try_one(mutant, tree)
         if mutant.instrument in unsound:
             evidence = f"without the bug: {unsound[mutant.instrument]}"
             result = Result(mutant, Fate.UNSOUND, result.seconds, evidence)
         progress(result)
         return result
 
-    with ThreadPoolExecutor(workers) as threads:
-        unsound = _unsound([mutant.instrument for mutant in mutants], threads) if sound else {}
+    with frozen.copy() as tree, ThreadPoolExecutor(workers) as threads:
+        unsound = _unsound([mutant.instrument for mutant in mutants], tree, threads)
         return list(threads.map(judge, mutants))
 
 
-def try_one(mutant: Mutant) -> Result:
-    """Put one bug in and run its instrument."""
+def try_one(mutant: Mutant, tree: Path) -> Result:
+    """Put one bug into a tree's processes and run its instrument."""
     try:
-        sources = mutant.sources()
+        sources = mutant.sources(tree)
     except Moved as moved:
         return Result(mutant, Fate.MOVED, 0.0, str(moved))
-    said = mutant.instrument.run(sources)
+    said = mutant.instrument.run(tree, sources)
     fates = {
         Verdict.BROKEN: Fate.CAUGHT,
         Verdict.SOUND: Fate.NOT_CAUGHT,
@@ -83,7 +83,7 @@ def try_one(mutant: Mutant) -> Result:
 
 
 def _unsound(
-    instruments: Sequence[Instrument], threads: ThreadPoolExecutor
+    instruments: Sequence[Instrument], tree: Path, threads: ThreadPoolExecutor
 ) -> dict[Instrument, str]:
     """Return the instruments that fail by themselves, with what they say.
 
@@ -93,17 +93,17 @@ def _unsound(
     others = [i for i in dict.fromkeys(instruments) if i.module != "pytest"]
     names = dict.fromkeys(name for test in tests for name in test.arguments)
     together = [Instrument("pytest", tuple(names))] if names else []
-    found = _failing([*together, *others], threads)
+    found = _failing([*together, *others], tree, threads)
     if found.keys() & set(together):
         found = {i: said for i, said in found.items() if i not in together}
-        found |= _failing(tests, threads)
+        found |= _failing(tests, tree, threads)
     return found
 
 
 def _failing(
-    instruments: Sequence[Instrument], threads: ThreadPoolExecutor
+    instruments: Sequence[Instrument], tree: Path, threads: ThreadPoolExecutor
 ) -> dict[Instrument, str]:
-    said = threads.map(Instrument.run, instruments)
+    said = threads.map(lambda instrument: instrument.run(tree), instruments)
     return {
         instrument: one.evidence
         for instrument, one in zip(instruments, said, strict=True)

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from tests.mutants.startup.sitecustomize import VARIABLE
 
-ROOT = Path(__file__).resolve().parents[2]
-STARTUP = Path(__file__).with_name("startup")
+STARTUP = Path("tests/mutants/startup")
 _EVIDENCE = re.compile(r"^(?:E\s{2,}(?=\S)|BROKEN by |image )(.*)", re.MULTILINE)
 
 
@@ -52,14 +51,14 @@ class Instrument:
             return " ".join(self.arguments).removeprefix("tests/")
         return f"{self.module.removeprefix('tests.')} {' '.join(self.arguments)}"
 
-    def run(self, sources: Mapping[str, str] | None = None) -> Said:
-        """Run it, with other text for some modules in all of its processes."""
+    def run(self, tree: Path, sources: Mapping[str, str] | None = None) -> Said:
+        """Run it on a tree, with other text for some modules in all of its processes."""
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="pillion-mutant-") as folder:
             process = subprocess.Popen(
                 self._command(),
-                cwd=ROOT,
-                env=_environment(sources or {}, folder),
+                cwd=tree,
+                env=_environment(tree, sources or {}, folder),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -85,11 +84,11 @@ class Instrument:
         return [sys.executable, "-m", self.module, *quiet, *self.arguments]
 
 
-def _environment(sources: Mapping[str, str], folder: str) -> dict[str, str]:
+def _environment(tree: Path, sources: Mapping[str, str], folder: str) -> dict[str, str]:
     environment = dict(os.environ)
     environment["HYPOTHESIS_STORAGE_DIRECTORY"] = folder  # What it finds here is no example.
     if sources:
-        environment["PYTHONPATH"] = os.fspath(STARTUP)
+        environment["PYTHONPATH"] = os.fspath(tree / STARTUP)
         environment[VARIABLE] = json.dumps(sources)
     return environment
 

@@ -1,6 +1,5 @@
 """A bug put back on purpose: what it is, where, which promise it breaks, what must see it."""
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -53,15 +52,15 @@ class Mutant:
         """Whether it is in the pure cores only, which the simulation runs."""
         return all(".core." in edit.module for edit in self.edits)
 
-    def sources(self) -> dict[str, str]:
-        """Return the text of each changed module, with the bug in it.
+    def sources(self, tree: Path) -> dict[str, str]:
+        """Return the text of each changed module of a tree, with the bug in it.
 
         Raises:
             Moved: A place is not there, or not as often as it should be, or the text is no Python.
         """
         sources: dict[str, str] = {}
         for edit in self.edits:
-            text = sources.get(edit.module) or _source_of(edit.module)
+            text = sources.get(edit.module) or _source_of(tree, edit.module)
             found = text.count(edit.old)
             if found != edit.times:
                 raise Moved(
@@ -77,7 +76,5 @@ class Mutant:
         return sources
 
 
-def _source_of(module: str) -> str:
-    spec = importlib.util.find_spec(module)
-    assert spec is not None and spec.origin is not None, module
-    return Path(spec.origin).read_text(encoding="utf-8")
+def _source_of(tree: Path, module: str) -> str:
+    return tree.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")

@@ -24,7 +24,14 @@ def test_sidecar_that_wakes_after_its_session_was_over_overlaps_with_nothing(
             lambda: cluster.coordinator.output().count("session_expired") > expired,
             "gives up the sidecar that stands still",
         )
+        opened = cluster.coordinator.output().count("session_opened")
         cluster.continue_sidecar("one")
+        # Before it is stopped again it must have a session that can end.
+        await asyncio.to_thread(
+            cluster.coordinator.wait_until,
+            lambda: cluster.coordinator.output().count("session_opened") > opened,
+            "opens a session for the sidecar that goes on",
+        )
 
     history = trial.run(cluster, rng, [stop_one] * 3)
 

@@ -156,7 +156,7 @@ MUTANTS = (
         [
             Edit(
                 "coordinator.core.granting",
-                "task.token = max(task.token + 1, self._token_min)",
+                "task.token = max(task.token + 1, ledger.latest_row)",
                 "task.token += 1",
             )
         ],

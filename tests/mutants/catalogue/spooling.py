@@ -138,8 +138,8 @@ MUTANTS = (
         [
             Edit(
                 "sidecar.core.keeping",
-                "if len(self._unrecorded) and (open_ or self._unrecorded.journal_due):",
-                "if len(self._unrecorded) and open_:",
+                "        if self._unrecorded.journal_due:\n            return False\n",
+                "",
             ),
             Edit("sidecar.core.keeping", "return self._spool.idle and not", "return not"),
         ],
