@@ -73,7 +73,9 @@ def test_bug_is_caught(name: str) -> None:
 
 
 def test_place_that_is_gone_is_told() -> None:
-    mutant = a_mutant(Edit("protocol.version", "no such line", ""), "protocol/test_version.py")
+    mutant = a_mutant(
+        Edit("protocol.version", "no such line", ""), a_test("protocol/test_version.py")
+    )
     with pytest.raises(Moved, match="has 0 times, not 1 times, 'no such line'"):
         mutant.sources(ROOT)
     assert campaign.try_one(mutant, ROOT).fate is Fate.MOVED
