@@ -44,12 +44,14 @@ class Faults:
             self._block_one_way,
             self._block,
             self._lose_grants,
+            self._stick,
+            self._stick,
             self._hang_up,
             self._slow_spool,
             self._fail_spool,
         ]
         if run.plan.wall_jumps:
-            kinds += [self._jump_clock, self._jump_clock]
+            kinds += [self._jump_clock] * 5
         count = rng.choice((0, 2, 4, len(kinds)))
         self._kinds = rng.sample(kinds, count)
         self._every_us = rng.choice((200, 500, 1_500)) * MS
@@ -200,6 +202,12 @@ class Faults:
         else:
             self._world.hit("blocked_down")
             self._host().path.block(up=0, down=until)
+
+    def _stick(self) -> None:
+        host = self._host()
+        host.path.sticks = True
+        self._cut_now(host)
+        self._world.after(self._world.between(SECOND, 8 * SECOND), host.path.unstick)
 
     def _lose_grants(self) -> None:
         path = self._host().path

@@ -70,6 +70,10 @@ class Model:
         self.deliveries: dict[bytes, int] = {}
         self.leased: dict[int, int] = {}
         """Authorised leases of each handler."""
+        self.charges: dict[bytes, int] = {}
+        """How many attempts tasks must have cost once what was flushed is committed."""
+        self.just_granted: set[bytes] = set()
+        """What the last commit granted."""
         self.names: dict[int, str] = {}
         self.contents: dict[bytes, dict[int, Entry]] = {}
         """What was ever submitted under each id, by its checksum."""
@@ -82,6 +86,10 @@ class Model:
                 self._take_record(key[1:], value)
             elif letter == b"h" and value is not None:
                 self.names[layout.handler_of(key)] = records.decode_list(value)[0]
+        for task_id, attempts in self.charges.items():
+            if self.records[task_id][ATTEMPTS] != attempts:
+                raise Broken("a lost lease is charged", f"{task_id.hex()} {self.records[task_id]}")
+        self.just_granted.clear()
         for key, value in writes.items():
             if key[:1] == b"g" and value is not None:
                 holder, leases = layout.split_leases(value)
@@ -202,6 +210,7 @@ class Model:
         if 0 < record[EXPIRES] <= self.flushed_wall_ms:
             raise Broken("no attempt after the expiry", where)
         self.leases[task_id] = (token, holder)
+        self.just_granted.add(task_id)
         self.granted[task_id] = token
         self.deliveries[task_id] = self.deliveries.get(task_id, 0) + 1
         handler = record[HANDLER]

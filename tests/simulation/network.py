@@ -30,6 +30,9 @@ class Path:
         """Messages that the coordinator's socket keeps for a sidecar that does not take them."""
         self.up_blocked_until = 0
         self.down_blocked_until = 0
+        self.sticks = False
+        """Whether the first data of a new connection may be held up alone, as TCP does that waits
+        longer and longer before it sends again: the next connection overtakes it."""
         self.loses_grants = False
         """Whether a GRANT may vanish on a connection that stands: its numbers must tell."""
 
@@ -48,6 +51,10 @@ class Path:
         """Lose no more of them."""
         self.loses_grants = False
 
+    def unstick(self) -> None:
+        """Hold up no more."""
+        self.sticks = False
+
     @property
     def clear(self) -> bool:
         """Whether a handshake gets through."""
@@ -57,7 +64,7 @@ class Path:
     def heal(self) -> None:
         """Let everything through."""
         self.up_blocked_until = self.down_blocked_until = 0
-        self.loses_grants = False
+        self.loses_grants = self.sticks = False
 
 
 class Wire:
@@ -76,6 +83,10 @@ class Wire:
         self.coordinator_end = True
         """Whether the coordinator believes in it."""
         self._cut = False
+        self._stuck_until = 0
+        if path.sticks and self._world.chance(0.5):
+            self._world.hit("connection_stuck")
+            self._stuck_until = self._world.now + self._world.between(SECOND // 2, 8 * SECOND)
         self._up: deque[tuple[int, bytes]] = deque()
         self._down: deque[tuple[int, bytes]] = deque()
         self._lately: deque[bytes] = deque(maxlen=REPLAYED)
@@ -88,7 +99,7 @@ class Wire:
             return
         data = codec.encode(message)
         self._world.note(f"{self.sidecar.name} >", message, data)
-        at = self._world.now + self._path.delay()
+        at = max(self._world.now + self._path.delay(), self._stuck_until)
         if self._up:
             at = max(at, self._up[-1][0])
         self._up.append((at, data))
@@ -181,7 +192,8 @@ class Wire:
         late_us = 0
         if self._up and rng.random() < 0.5:
             late_us = world.between(0, 4 * SECOND)
-            at = max(world.now, self._path.up_blocked_until) + late_us
+            at = max(world.now, self._path.up_blocked_until, self._stuck_until) + late_us
+            late_us = at - world.now
             self._up = deque((at, data) for _, data in self._up)
             world.at(at, self._pump_up)
             world.hit("arrived_late_from_old_connection")

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Pairs = dict[bytes, bytes]
 FRESH_MAX = 60
 """Timers that may be set in one moment; they are trimmed with the next ones."""
+RETURNED_MAX = 10
+"""Leases that come back at one time and make a window longer than it may grow."""
 MANY_LEASES = 100
 """More than sessions hold in a run."""
 
@@ -170,7 +172,8 @@ def check_bounds(shard: Shard) -> None:
                 raise Broken("counts are sound", f"{handler.name} {queue.live} {queue.count}")
             if queue.live > ready_queue.WINDOW_MAX + loaded + leases_max:
                 raise Broken("windows are bounded", f"{handler.name} {queue.live} live")
-            if len(queue.window) > 2 * (queue.live + ready_queue.WINDOW_MAX + loaded):
+            gone = len(queue.window) - queue.live
+            if gone > ready_queue.WINDOW_MAX + loaded + ready_queue.SLACK + RETURNED_MAX:
                 raise Broken(
                     "windows are bounded",
                     f"{handler.name}: {len(queue.window)} in the window, {queue.live} live",

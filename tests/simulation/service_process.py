@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 LATE_US = 2 * MS
 """How much later than it knows its leases to be over a service may notice."""
+STOPS_US_MAX = 180 * MS
+"""How long an attempt takes that heeds that it is told to stop: less than any grace or margin."""
 Key = tuple[bytes, int]
 _TIMEOUT = Failure("timeout", "it ran too long")
 
@@ -282,7 +284,7 @@ class ServiceProcess(Process):
         if self.world.chance(0.2):  # It had just finished.
             kind, value = OutcomeKind.SUCCESS, _result(attempt.key)
         self.world.after(
-            self.world.rng.randrange(20 * MS),
+            self.world.between(0, STOPS_US_MAX),
             lambda: self.run(lambda: self._end(place, attempt, kind, value)),
         )
 

@@ -14,6 +14,7 @@ from coordinator.core import (
     submissions,
     timers,
 )
+from sidecar.core import link
 from tests.simulation.world import World
 
 
@@ -40,6 +41,8 @@ def small(world: World) -> Iterator[None]:
         (calendar, "REMOVE_ROWS", rng.choice((1, 4))),
         (recovery, "PAGE", rng.choice((2, 50))),
         (submissions, "INLINE_BYTES_MAX", 64),
+        (link, "PATIENCE_MS_MIN", rng.choice((700, 5_000))),
+        (link, "BACKOFF_MS_MIN", rng.choice((100, 500))),
         (submissions, "CHECKING_BYTES_MAX", rng.choice((4_000, 2**26))),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in changes]

@@ -103,7 +103,8 @@ class Source:
         self._plan = plan
         self._number = 0
         self._ms = wall_ms
-        self._weights = [world.rng.choice((1, 2, 6)) for _ in HANDLERS]
+        self._weights = [world.rng.choice((1, 2, 6)) for _ in HANDLERS[:-1]]
+        self._weights.append(world.rng.choice((1, 20)))
 
     def batch(self) -> list[Entry]:
         """Return tasks for one batch."""
@@ -129,7 +130,7 @@ class Source:
         if rng.random() < 0.25:
             options["delay_ms"] = self._world.between(0, 8_000)
         if rng.random() < self._plan.expiring or (handler == LATER and rng.random() < 0.7):
-            options["expires_ms"] = self._world.between(1, 4_000)
+            options["expires_ms"] = self._world.between(1, rng.choice((300, 4_000)))
         if rng.random() < 0.4:
             options["priority"] = rng.randrange(4)
         if rng.random() < 0.05:
