@@ -86,14 +86,14 @@ MUTANTS = (
         a_test(f"{_OUTCOMES}TestReturned::test_is_ready_again_at_once_and_not_charged"),
     ),
     Mutant(
-        "token-starts-again-after-a-return",
-        "A lease that comes back takes its token along, and the next one gets it again.",
+        "token-given-again",
+        "The next lease of a task gets the token of the one before.",
         Promise.NEVER_TWICE,
         [
             Edit(
-                "coordinator.core.outcomes",
-                "        task.change(Change.RETURN)\n",
-                "        task.change(Change.RETURN)\n        task.token = 0\n",
+                "coordinator.core.granting",
+                "task.token = max(task.token + 1, ledger.latest_row)",
+                "task.token = task.token or ledger.latest_row",
             )
         ],
         a_test(f"{_OUTCOMES}TestReturned::test_is_ready_again_at_once_and_not_charged"),
