@@ -67,7 +67,7 @@ class Attempts:
 
     def _check(self, task_id: bytes, running: "list[Attempt]", now: str) -> None:
         for attempt in running:
-            if attempt.deaf and attempt.told:
+            if attempt.deaf and attempt.told and _may_outlive(attempt):
                 self._world.hit("deaf_handler_outran_its_lease")
             elif _asleep(attempt):
                 self._world.hit("stopped_process_outran_its_lease")
@@ -86,3 +86,8 @@ class Attempts:
 def _asleep(attempt: "Attempt") -> bool:
     service = attempt.service
     return service.asleep or (attempt.sidecar.asleep and not service.knows_validity)
+
+
+def _may_outlive(attempt: "Attempt") -> bool:
+    """Tell whether nobody could stop a deaf attempt: its sidecar kills it if it was awake."""
+    return not attempt.service.number or attempt.sidecar.slept_since(attempt.began_us)

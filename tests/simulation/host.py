@@ -46,6 +46,8 @@ class Host:
         )
         self._terms = a_terms(world)
         self.spool = SpoolDisk(world) if world.chance(0.7) else None
+        self._supervised = world.chance(0.4)
+        self._kill_grace_us = world.rng.choice((50, 500)) * MS
         self._births = 0
         self.sidecar: SidecarProcess | None = None
         self.services: list[ServiceProcess | None] = []
@@ -76,6 +78,7 @@ class Host:
                 terms=self._terms,
                 spool=self.spool,
                 checks=self._checks,
+                stuck=self._process_stuck,
                 ended=lambda: self.sidecar_ended(name),
             )
 
@@ -92,6 +95,10 @@ class Host:
             self.sidecar.kill()
             self.sidecar = None
             self._world.after(down_us, self.start_sidecar)
+            if self._supervised:  # The kernel kills the children of a process that dies.
+                for service in self.services:
+                    if service is not None:
+                        self._world.after(self._world.rng.randrange(5 * MS), service.restart)
 
     # --- Services ------------------------------------------------------------------------------
 
@@ -102,6 +109,7 @@ class Host:
 
     def _start_service(self, place: int, handlers: list[str]) -> None:
         self._births += 1
+        number = self._births if self._supervised else 0
         service = ServiceProcess(
             self._world,
             f"{self.name}.service{place}.{self._births}",
@@ -110,6 +118,7 @@ class Host:
             policies=self._plan.policies,
             clock=self._clock,
             checks=self._checks,
+            number=number,
             restart=lambda: self.kill_service(place, handlers, service),
         )
         self.services[place] = service
@@ -119,5 +128,21 @@ class Host:
         if service.alive:
             service.kill()
             self.services[place] = None
+            sidecar = self.sidecar
+            if service.number and sidecar is not None:
+                self._world.after(
+                    self._world.rng.randrange(200 * MS if self._world.chance(0.1) else 5 * MS),
+                    lambda: sidecar.run(lambda: sidecar.process_ended(service.number)),
+                )
             down_us = self._world.between(10 * MS, 300 * MS)
             self._world.after(down_us, lambda: self._start_service(place, handlers))
+
+    def _process_stuck(self, number: int, at_once: bool) -> None:
+        """End a process in which an attempt does not stop: by SIGKILL, or SIGTERM before it."""
+        for service in self.services:
+            if service is not None and service.number == number:
+                self._world.hit("stuck_process_killed" if at_once else "stuck_process_told_to_end")
+                if not at_once:
+                    service.run(service.retire)
+                grace_us = 0 if at_once else self._kill_grace_us
+                self._world.after(grace_us + self._world.rng.randrange(2 * MS), service.restart)

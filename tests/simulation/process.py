@@ -51,6 +51,10 @@ class Process:
             self._woke_at = self.world.now
         self._waiting.clear()
 
+    def slept_since(self, time_us: int) -> bool:
+        """Tell whether it was stopped at any time since then."""
+        return self.stopped or self._woke_at >= time_us
+
     @property
     def asleep(self) -> bool:
         """Whether it is stopped, or was a moment ago: it may not have kept its deadlines."""

@@ -48,7 +48,7 @@ _TIMEOUT = Failure("timeout", "it ran too long")
 class Attempt:
     """One execution, from its true begin to its true end."""
 
-    __slots__ = ("deaf", "handler", "key", "service", "sidecar", "told")
+    __slots__ = ("began_us", "deaf", "handler", "key", "service", "sidecar", "told")
 
     def __init__(
         self, service: "ServiceProcess", sidecar: "SidecarProcess", handler: str, key: Key
@@ -57,6 +57,7 @@ class Attempt:
         self.sidecar = sidecar
         self.handler = handler
         self.key = key
+        self.began_us = service.world.now
         self.deaf = False
         """It ignores that it is told to stop."""
         self.told = False
@@ -89,6 +90,7 @@ class ServiceProcess(Process):
         policies: Of each handler.
         clock: The machine's elapsed clock.
         checks: What watches.
+        number: Its number if the sidecar supervises it, otherwise 0.
         restart: Kills this process, and starts another in its place.
     """
 
@@ -102,12 +104,14 @@ class ServiceProcess(Process):
         policies: dict[str, dict[str, int]],
         clock: Clock,
         checks: "Checks",
+        number: int,
         restart: Callable[[], None],
     ) -> None:
         super().__init__(world, name)
         self._sidecar = sidecar
         self._policies = policies
         self._checks = checks
+        self.number = number
         self.restart = restart
         rng = world.rng
         self._places = {h: Place(n, rng.choice((0, 0, 2, 5))) for h, n in slots.items()}
@@ -136,7 +140,7 @@ class ServiceProcess(Process):
         if sidecar is None or sidecar.draining:
             self._connect_in(50 * MS)
             return
-        self._stream = sidecar.open_stream(self)
+        self._stream = sidecar.open_stream(self, self.number)
         declarations = [Declaration(h, self._policies[h]) for h in self._places]
         slots = [Limit(h, place.slots) for h, place in self._places.items()]
         self._stream.to_sidecar(Attach(1, 1, SERVICE, "0", declarations, slots))

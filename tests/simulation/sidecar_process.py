@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from protocol import codec
-from protocol.messages import Message, Welcome
+from protocol.messages import Failure, Message, Welcome
 from protocol.version import SOFTWARE
 from sidecar.core.events import (
     Drain,
@@ -18,9 +18,11 @@ from sidecar.core.events import (
     LinkUp,
     LocalClosed,
     LocalOpened,
+    ProcessEnded,
     SpoolDone,
     SpoolFailed,
     SpoolWork,
+    Stuck,
 )
 from sidecar.core.sidecar import Sidecar
 from sidecar.core.terms import Identity, Terms
@@ -51,6 +53,7 @@ class SidecarProcess(Process):
         terms: Its times and bounds.
         spool: Its spool, if it has one.
         checks: What watches.
+        stuck: Called with a supervised process that must end, and whether at once.
         ended: Called when a drain is over.
     """
 
@@ -65,6 +68,7 @@ class SidecarProcess(Process):
         terms: Terms,
         spool: SpoolDisk | None,
         checks: "Checks",
+        stuck: Callable[[int, bool], None],
         ended: Callable[[], None],
     ) -> None:
         super().__init__(world, name)
@@ -72,6 +76,7 @@ class SidecarProcess(Process):
         self._coordinator = coordinator
         self._clock = clock
         self._checks = checks
+        self._stuck = stuck
         self._ended = ended
         self.incarnation = world.rng.randbytes(16)
         self.spool = spool
@@ -143,16 +148,16 @@ class SidecarProcess(Process):
 
     # --- Apps and services ---------------------------------------------------------------------
 
-    def open_stream(self, client: Client) -> Stream:
-        """Take a connection on ``sidecar.sock``."""
+    def open_stream(self, client: Client, process: int = 0) -> Stream:
+        """Take a connection on ``sidecar.sock``, from a supervised process or another."""
         self._numbers += 1
         stream = Stream(self.world, self._numbers, self, client)
         self.streams[stream.number] = stream
-        self.run(lambda: self._opened(stream))
+        self.run(lambda: self._opened(stream, process))
         return stream
 
-    def _opened(self, stream: Stream) -> None:
-        self.core.step(self.now_ms(), LocalOpened(stream.number))
+    def _opened(self, stream: Stream, process: int) -> None:
+        self.core.step(self.now_ms(), LocalOpened(stream.number, process))
         self.turn_soon()
 
     def from_local(self, stream: Stream, message: Message) -> None:
@@ -164,6 +169,11 @@ class SidecarProcess(Process):
         """Take note that a connection has ended."""
         self.streams.pop(stream.number, None)
         self.core.step(self.now_ms(), LocalClosed(stream.number))
+        self.turn_soon()
+
+    def process_ended(self, process: int) -> None:
+        """Take note that a supervised process is gone."""
+        self.core.step(self.now_ms(), ProcessEnded(process, Failure("crash", "killed")))
         self.turn_soon()
 
     def drain(self) -> None:
@@ -193,6 +203,9 @@ class SidecarProcess(Process):
             self._work_on_spool(self.spool, effects.spool)
         if effects.reconnect:
             self._reconnect()
+        for event in effects.processes:
+            if isinstance(event, Stuck):
+                self._stuck(event.process, event.at_once)
         for message in effects.to_coordinator:
             self._checks.sidecar_sends(self, message)
             if self.wire is not None:

@@ -64,6 +64,8 @@ POINTS: dict[str, str] = {
     "revoked_timeout": "an attempt ran out of time",
     "revoked_lease-lost": "an attempt lost its lease",
     "revoked_stopping": "an attempt was stopped because its sidecar stops",
+    "stuck_process_killed": "a supervised process was killed: an attempt did not stop",
+    "stuck_process_told_to_end": "a supervised process was told to end for that",
     "attempt_outlived_its_connection": "an attempt ended after its connection had gone",
     "count_lost": "a lease was lost, and charged",
     "count_returned": "a lease was returned, uncharged",
