@@ -74,6 +74,8 @@ class Checks:
         self._outcomes: dict[tuple[bytes, int], list[Outcome]] = {}
         self._asked: dict[Wire, Asked] = {}
         self._incarnations: dict[str, bytes] = {}
+        self._reported: set[bytes] = set()
+        """Tasks of which outcomes came since the last flush."""
         self._scanned_at = 0
         self._granted_by: dict[bytes, int] = {}
 
@@ -86,6 +88,8 @@ class Checks:
             asked = self._asked.setdefault(wire, Asked())
             asked.limits.update(message.limits)
             asked.said.update(message.limits)
+        elif isinstance(message, Outcomes):
+            self._reported.update([outcome.id for outcome in message.outcomes])
         elif isinstance(message, Hello):
             self._asked.setdefault(wire, Asked()).said = {}
             held = {lease.id: lease.token for lease in message.held}
@@ -114,20 +118,25 @@ class Checks:
                 self._check_demand(wire, message)
                 if payloads:
                     self._world.hit("payload_stored_apart")
+        self._look_at_notes(effects)
+        self._reported.clear()
+        for ask in effects.reads:
+            if isinstance(ask.read, Scan):
+                self._world.hit(f"scan_{ask.read.start[:1].decode()}")
+
+    def _look_at_notes(self, effects: Effects) -> None:
         for event, facts in effects.notes:
             self._world.hit(f"coordinator_{event}")
             if event == "session_expired":
                 self._expect_charges(str(facts["sidecar"]))
-        for ask in effects.reads:
-            if isinstance(ask.read, Scan):
-                self._world.hit(f"scan_{ask.read.start[:1].decode()}")
 
     def _expect_charges(self, sidecar: str) -> None:
         """Expect that the leases of a session that has expired are charged by this commit."""
         incarnation = self._incarnations[sidecar]
         for task_id, (_, holder) in self.model.leases.items():
             # What the last commit granted may not have been handed over, and is then not charged.
-            if holder == incarnation and task_id not in self.model.just_granted:
+            spared = task_id in self.model.just_granted or task_id in self._reported
+            if holder == incarnation and not spared:
                 self._world.hit("session_expired_with_leases")
                 self.model.charges[task_id] = self.model.records[task_id][ATTEMPTS] + 1
 

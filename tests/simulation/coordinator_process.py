@@ -181,7 +181,8 @@ class CoordinatorProcess(Process):
                 self.shard.step(self.now(), Undelivered(outgoing))
         for ask, result in zip(effects.reads, results, strict=False):
             self.shard.step(self.now(), Answered(ask.number, result))
-        if effects.writes and self.world.now - self._measured_at > SECOND:
+        may_differ = effects.writes or (self._refusal and effects.messages)
+        if may_differ and self.world.now - self._measured_at > SECOND:
             self._measure()
         self._busy = False
         self._turn_soon()
@@ -197,8 +198,7 @@ class CoordinatorProcess(Process):
 
     def _measure(self) -> None:
         self._measured_at = self.world.now
-        if self._refusal != self._disk.refusal:
-            self._refusal = self._disk.refusal
+        self._refusal = self._disk.refusal
         self.shard.step(self.now(), StoreLevel(self._refusal))
 
     # --- The end -------------------------------------------------------------------------------

@@ -143,6 +143,7 @@ class Host:
             if service is not None and service.number == number:
                 self._world.hit("stuck_process_killed" if at_once else "stuck_process_told_to_end")
                 if not at_once:
-                    service.run(service.retire)
+                    hangs_up = self._world.chance(0.3)
+                    service.run(lambda s=service, h=hangs_up: s.retire(hangs_up=h))  # type: ignore[misc]
                 grace_us = 0 if at_once else self._kill_grace_us
                 self._world.after(grace_us + self._world.rng.randrange(2 * MS), service.restart)

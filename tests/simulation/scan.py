@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from tests.simulation.coordinator_process import CoordinatorProcess
 
 Pairs = dict[bytes, bytes]
-FRESH_MAX = 60
-"""Timers that may be set in one moment; they are trimmed with the next ones."""
+FRESH_MAX = 200
+"""Timers that may be set while others are being read; they are trimmed with the next ones."""
 RETURNED_MAX = 10
 """Leases that come back at one time and make a window longer than it may grow."""
 MANY_LEASES = 100

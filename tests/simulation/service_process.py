@@ -147,6 +147,10 @@ class ServiceProcess(Process):
 
     def closed(self) -> None:
         """Stop everything: nothing of it can be told any more."""
+        self._disconnected()
+        self._connect_in(self.world.rng.randrange(10 * MS, 200 * MS))
+
+    def _disconnected(self) -> None:
         self._stream = None
         self._validity.set(None)
         for place in self._places.values():
@@ -158,7 +162,6 @@ class ServiceProcess(Process):
                 if not attempt.deaf:
                     self._checks.stopped(attempt)
                     place.free += 1
-        self._connect_in(self.world.rng.randrange(10 * MS, 200 * MS))
 
     def received(self, message: Message) -> None:
         """Take what the sidecar sends."""
@@ -333,11 +336,20 @@ class ServiceProcess(Process):
 
     # --- The end -------------------------------------------------------------------------------
 
-    def retire(self) -> None:
-        """SIGTERM: take no more, give back what waits, finish what has begun."""
+    def retire(self, *, hangs_up: bool = False) -> None:
+        """SIGTERM: take no more, give back what waits, finish what has begun.
+
+        Args:
+            hangs_up: It closes its connection at once, and has attempts that go on.
+        """
         self._taking = False
         self._give_back(None)
-        self._leave_when_done()
+        if hangs_up and self._stream is not None:
+            self.world.hit("stuck_process_hung_up")
+            self._stream.close_client()
+            self._disconnected()
+        else:
+            self._leave_when_done()
 
     def _leave_when_done(self) -> None:
         if any(place.running or place.waiting for place in self._places.values()):
