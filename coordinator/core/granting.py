@@ -242,9 +242,10 @@ class Granting:
         if row is None:
             row = Row(key, 0)
             # Written again: since it was read, the last that needed it may have removed it.
-            ids = [task.id for task in loaded]
-            ledger.effects.writes[key] = layout.join_ids(ids) if ids else None
+            kept = [task.id for task in loaded]
+            ledger.effects.writes[key] = layout.join_ids(kept) if kept else None
         row.left += len(loaded)
+        queue.gone = max(0, queue.gone - (len(ids) - len(loaded)))
         for task in loaded:
             task.row = row
             ledger.waiting[task.id] = task

@@ -185,7 +185,7 @@ class Ledger:
         elif self.waiting.pop(task.id, None) is not None:
             task.handler.queues[task.priority].left()
         else:
-            task.handler.queues[task.priority].count -= 1
+            task.handler.queues[task.priority].left_store()
         self.release_row(task)
         self.touch(task.handler)
 

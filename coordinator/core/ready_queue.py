@@ -30,7 +30,9 @@ class ReadyQueue:
 
     __slots__ = (
         "count",
+        "gone",
         "handler",
+        "littered",
         "live",
         "loaded_row",
         "loading",
@@ -38,6 +40,8 @@ class ReadyQueue:
         "pass_",
         "priority",
         "returned",
+        "sweeping",
+        "swept_row",
         "unwritten",
         "window",
     )
@@ -59,6 +63,15 @@ class ReadyQueue:
         """To be written to the store only."""
         self.loaded_row = 0
         self.loading = False
+        """Whether rows are being read; only once at a time."""
+        self.gone = 0
+        """Tasks in the store only that ended, less the looks for their rows."""
+        self.littered = False
+        """Whether any has ended since all rows were last looked through."""
+        self.sweeping = False
+        """Whether all rows are being looked through for such tasks."""
+        self.swept_row = 0
+        """The last row that was looked at for such tasks."""
         self.pass_ = 0
         """Virtual time of the queue among those of its handler."""
 
@@ -121,6 +134,12 @@ class ReadyQueue:
         self.count -= 1
         if len(self.window) > 2 * self.live + SLACK:
             self.window = deque(task for task in self.window if task.state is State.READY)
+
+    def left_store(self) -> None:
+        """Note that a task in the store only has stopped being ready."""
+        self.count -= 1
+        self.gone += 1
+        self.littered = True
 
     def wants_rows(self) -> bool:
         """Whether the next rows should be read from the store now."""

@@ -21,6 +21,7 @@ from coordinator.core.queries import Queries
 from coordinator.core.recovery import Recovery
 from coordinator.core.sessions import Session
 from coordinator.core.submissions import Submissions
+from coordinator.core.sweeping import Sweeping
 from protocol import messages as m
 from protocol.errors import Code
 from protocol.messages import Grant, Message
@@ -94,6 +95,7 @@ class Shard:
         self._granting = Granting(ledger, self._queries)
         self._settlement = Settlement(ledger, self._queries)
         self._greeting = Greeting(ledger, self._granting, self._settlement)
+        self._sweeping = Sweeping(ledger)
         self._calendar = Calendar(ledger, self._queries)
         self._recovery = Recovery(ledger)
         self._recovery.begin()
@@ -148,6 +150,7 @@ class Shard:
             self._granting.match(now)
             self._granting.write_rows()
             self._granting.read_rows()
+            self._sweeping.sweep()
             self._calendar.write()
             self._queries.flush()
             for handler in ledger.stirred:
