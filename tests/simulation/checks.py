@@ -204,7 +204,9 @@ class Checks:
 
     def _check_status(self, status: Status) -> None:
         record = self.model.records.get(status.id)
-        if status.state.terminal and record is not None and record[STATE] != status.state:
+        if record is None or status.id in self.model.removed:
+            return  # Submitted once more after its removal, it is another task.
+        if status.state.terminal and record[STATE] != status.state:
             raise Broken("an answer is durable", f"{status}, store {record}")
 
     def idle(self, coordinator: "CoordinatorProcess") -> None:

@@ -12,6 +12,7 @@ from coordinator.core import (
     ready_queue,
     recovery,
     submissions,
+    sweeping,
     timers,
 )
 from sidecar.core import link
@@ -34,6 +35,8 @@ def small(world: World) -> Iterator[None]:
         (granting, "LOAD_ROWS", rng.choice((1, 3))),
         (granting, "HELD_LEASES_MAX", rng.choice((3, 1_000))),
         (ledger, "LIVE_MAX", rng.choice((window // 2, 4 * window, 10_000))),
+        (sweeping, "GONE_MIN", rng.choice((1, 10))),
+        (sweeping, "ROWS", rng.choice((1, 4))),
         (timers, "WINDOW_MAX", rng.choice((8, 40, 1_000))),
         (timers, "WINDOW_LOW", rng.choice((1, 4))),
         (timers, "LOAD_ROWS", rng.choice((1, 3))),
