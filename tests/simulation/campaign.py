@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--demand-points",
         type=int,
-        default=300,
+        default=500,
         help="fail on points never reached when so many seeds are run",
     )
     return parser
