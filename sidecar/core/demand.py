@@ -100,15 +100,21 @@ class Demand:
             return 0
         return min(AHEAD_MAX, ceil(in_a_round_trip * _SAFETY))
 
-    def total(self, now_ms: int, handler: str, room: int, *, taking: bool) -> int:
+    def nothing_more(self, handler: str) -> int:
+        """Return the total that asks for nothing."""
+        return self._granted.get(handler, 0)
+
+    def total(self, now_ms: int, handler: str, room: int, *, ahead: bool = True) -> int:
         """Return the total to ask for.
 
-        ``room`` is what services would take at once, less what waits here for them.
+        Args:
+            now_ms: The time.
+            handler: Whose total.
+            room: What services would take at once, less what waits here for them.
+            ahead: Whether to cover the round trip as well.
         """
-        granted = self._granted.get(handler, 0)
-        if not taking:
-            return granted
-        return granted + min(max(0, room + self._ahead(now_ms, handler)), MORE_MAX)
+        more = room + (self._ahead(now_ms, handler) if ahead else 0)
+        return self.nothing_more(handler) + min(max(0, more), MORE_MAX)
 
     def changes(self, totals: Iterable[tuple[str, int]]) -> list[Limit]:
         """Return those totals that are worth a message now, and count them as stated."""

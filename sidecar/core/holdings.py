@@ -124,6 +124,22 @@ class Holdings:
                 self._buffered[handler] = tasks[count:]
         return handed
 
+    def falling(self, handler: str) -> bool:
+        """Tell whether all services of a handler have lowered their demand since they raised it."""
+        lanes = self._lanes.get(handler)
+        return lanes is not None and all(lane.falling for lane in lanes)
+
+    def unwanted(self) -> list[Outcome]:
+        """Give back what waits for services that have lowered their demand.
+
+        Its grant and the lower demand crossed. Nobody can say when they will want it: the only
+        reader of a pull handler may have left.
+        """
+        outcomes: list[Outcome] = []
+        for handler in [x for x in self._buffered if self.falling(x)]:
+            outcomes += _returned(self._buffered.pop(handler))
+        return outcomes
+
     def settle(
         self, now_ms: int, connection: int, outcomes: list[Outcome]
     ) -> tuple[list[Outcome], list[tuple[str, int]]]:

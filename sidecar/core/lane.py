@@ -43,7 +43,7 @@ class Lane:
 
     __slots__ = (
         *("begun", "condemned", "connection", "done", "handed", "handler"),
-        *("killable", "slots", "total", "waiting"),
+        *("falling", "killable", "slots", "total", "waiting"),
     )
 
     def __init__(
@@ -58,6 +58,8 @@ class Lane:
         self.slots = slots
         self.total = 0
         """The service's demand: how many tasks it takes in all on this connection."""
+        self.falling = False
+        """Whether the service has lowered its demand, and not raised it since."""
         self.handed = 0
         self.done = 0
         """Outcomes since the last ``take_done``."""
@@ -69,6 +71,12 @@ class Lane:
     def room(self) -> int:
         """How many more tasks the service takes."""
         return 0 if self.condemned else max(0, self.total - self.handed)
+
+    def ask(self, total: int) -> None:
+        """Take the service's demand, all it takes on this connection."""
+        if total != self.total:
+            self.falling = total < self.total
+        self.total = total
 
     @property
     def idle(self) -> int:

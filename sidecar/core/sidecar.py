@@ -249,7 +249,7 @@ class Sidecar:
         lane = self._holdings.lane(connection, handler)
         if lane is None:
             raise Refusal("malformed", f"demand for {handler!r}, which was not declared")
-        lane.total = total
+        lane.ask(total)
         self._touched[handler] = None
 
     def _turn_away(self, now_ms: int, connection: int, refusal: Refusal) -> None:
@@ -309,6 +309,7 @@ class Sidecar:
                 self._outbox.first(connection, Validity(self._told_valid_ms))
         handed = self._holdings.dispatch(now_ms)
         self._outbox.tasks(handed)
+        self._unrecorded.add(self._holdings.unwanted())
         effects.stopped = self._drain.begun and self._advance_drain(now_ms)
         recording = self._drain.stage >= Stage.RECORDING
         effects.spool = self._keeping.work(now_ms, open_=self._link.open, recording=recording)
@@ -381,9 +382,11 @@ class Sidecar:
         return [d.handler for d in self._peers.declarations()]
 
     def _totals(self, now_ms: int, handlers: Iterable[str]) -> list[tuple[str, int]]:
-        taking = not self._drain.begun
+        if self._drain.begun:
+            return [(h, self._asked.nothing_more(h)) for h in handlers]
+        held = self._holdings
         return [
-            (h, self._asked.total(now_ms, h, self._holdings.room(h), taking=taking))
+            (h, self._asked.total(now_ms, h, held.room(h), ahead=not held.falling(h)))
             for h in handlers
         ]
 

@@ -93,9 +93,9 @@ def test_fast_handler_is_asked_for_enough_to_cover_the_round_trip() -> None:
         demand.took(10)
     for now_ms in range(0, 1_000, 10):
         demand.finished(now_ms, HANDLER, 200)
-        demand.total(now_ms, HANDLER, 0, taking=True)
+        demand.total(now_ms, HANDLER, 0)
 
-    total = demand.total(995, HANDLER, 0, taking=True)
+    total = demand.total(995, HANDLER, 0)
 
     assert 290 <= total <= 310  # 20 in a millisecond, for 10 ms, and half as many again.
 
@@ -105,20 +105,20 @@ def test_what_is_asked_for_ahead_is_bounded() -> None:
     demand.took(1_000)
     for now_ms in range(0, 1_000, 10):
         demand.finished(now_ms, HANDLER, 1_000)
-        demand.total(now_ms, HANDLER, 0, taking=True)
+        demand.total(now_ms, HANDLER, 0)
 
-    assert demand.total(1_000, HANDLER, 0, taking=True) == AHEAD_MAX
+    assert demand.total(1_000, HANDLER, 0) == AHEAD_MAX
 
 
 def test_forgotten_handler_starts_without_a_pace() -> None:
     demand = Demand()
     demand.took(100)
     demand.finished(0, HANDLER, 1_000)
-    assert demand.total(50, HANDLER, 0, taking=True) > 0
+    assert demand.total(50, HANDLER, 0) > 0
 
     demand.forget(HANDLER)
 
-    assert demand.total(50, HANDLER, 0, taking=True) == 0
+    assert demand.total(50, HANDLER, 0) == 0
 
 
 def test_pace_of_an_idle_handler_decays() -> None:
@@ -135,4 +135,4 @@ def test_nothing_is_asked_for_when_nothing_is_taken() -> None:
     demand = Demand()
     demand.granted(HANDLER, 3)
 
-    assert demand.total(0, HANDLER, 100, taking=False) == 3
+    assert demand.nothing_more(HANDLER) == 3

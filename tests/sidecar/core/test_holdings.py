@@ -25,8 +25,9 @@ def ids(*numbers: int) -> list[bytes]:
 
 
 def test_tasks_are_handed_over_in_grant_order_and_only_on_demand() -> None:
-    driver = running()
-    driver.demand(0)
+    driver = Driver()
+    driver.open()
+    driver.serve(total=0)
     driver.grant(a_granted_task(1), a_granted_task(2))
     driver.grant(a_granted_task(3))
     assert driver.handed() == []

@@ -162,8 +162,9 @@ def test_paused_process_finds_its_leases_void_before_anything_else() -> None:
 
 
 def test_nothing_is_handed_over_after_the_deadline() -> None:
-    driver = running()
-    driver.demand(0)
+    driver = Driver()
+    driver.open()
+    driver.serve(total=0)
     driver.grant(a_granted_task(1))
     driver.forget()
 
