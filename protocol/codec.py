@@ -87,6 +87,8 @@ _SPECS: dict[int, tuple[type[Any], tuple[tuple[str, f.Check], ...]]] = {
     53: (m.Revoke, (("revoked", f.revoked),)),
     54: (m.Refused, (("code", f.label), ("detail", f.text), ("retry_after_ms", f.integer))),
     55: (m.Goodbye, (("reason", f.label),)),
+    56: (m.Progress, (("updates", f.updates),)),
+    57: (m.Cancel, (("requests", f.cancellations),)),
 }
 _TRUSTED_BYTES_MAX = 512
 """So few bytes are not worth a walk: what they can claim stays under a megabyte."""

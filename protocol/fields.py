@@ -13,6 +13,7 @@ from protocol.errors import InvalidField
 from protocol.messages import (
     AttemptRecord,
     Batch,
+    Cancellation,
     Declaration,
     Failure,
     GrantedTask,
@@ -30,6 +31,7 @@ from protocol.messages import (
     State,
     Status,
     Unrecorded,
+    Update,
     Verdict,
 )
 
@@ -78,6 +80,20 @@ def integer(field: str, value: Any) -> int:
     return value
 
 
+def permille(field: str, value: Any) -> int:
+    """A share in thousandths; -1 when it is not told."""
+    if type(value) is not int or not -1 <= value <= 1000:
+        raise fail(field, value, "an integer from 0 to 1000, or -1")
+    return value
+
+
+def revision(field: str, value: Any) -> int:
+    """The revision of a status; -1 for any."""
+    if type(value) is not int or not -1 <= value <= INT_MAX:
+        raise fail(field, value, "an integer from 0 to 2^63-1, or -1")
+    return value
+
+
 def boolean(field: str, value: Any) -> bool:
     """True or false."""
     if type(value) is not bool:
@@ -99,6 +115,8 @@ def text_to(chars_max: int) -> Check:
 text = text_to(limits.ERROR_DETAIL_CHARS_MAX)
 message = text_to(limits.ERROR_MESSAGE_CHARS_MAX)
 label = text_to(limits.ERROR_TYPE_CHARS_MAX)
+note = text_to(limits.NOTE_CHARS_MAX)
+reason = text_to(limits.REASON_CHARS_MAX)
 
 
 def optional(check: Check) -> Check:
@@ -136,11 +154,26 @@ def binary(field: str, value: Any) -> bytes:
     return value
 
 
+def checkpoint(field: str, value: Any) -> bytes:
+    """What an attempt leaves to the next one."""
+    if type(value) is not bytes or len(value) > limits.CHECKPOINT_BYTES_MAX:
+        raise fail(field, value, f"at most {limits.CHECKPOINT_BYTES_MAX} bytes")
+    return value
+
+
 def sequence(field: str, value: Any) -> list[Any]:
     """A list."""
     if type(value) is not list:
         raise fail(field, value, "a list")
     return value
+
+
+def integers(field: str, value: Any) -> list[int]:
+    """A list of whole numbers."""
+    for item in sequence(field, value):
+        integer(field, item)
+    made: list[int] = value
+    return made
 
 
 def list_of(record: Callable[..., Any], *checks: tuple[str, Check]) -> Check:
@@ -180,6 +213,39 @@ def facts(field: str, value: Any) -> dict[str, int | str]:
         label(field, k): text(field, v) if type(v) is str else integer(f"{field}.{k}", v)
         for k, v in value.items()
     }
+
+
+def meta(field: str, value: Any) -> dict[str, str]:
+    """A map of names to short texts, which its submitter gave a task."""
+    if type(value) is not dict or len(value) > limits.META_ENTRIES_MAX:
+        raise fail(field, value, f"a map of at most {limits.META_ENTRIES_MAX} texts")
+    for key, part in value.items():
+        name(f"{field}'s name", key)
+        if (
+            type(part) is not str
+            or len(part) > limits.META_TEXT_CHARS_MAX
+            or not part.isprintable()
+        ):
+            expected = f"printable text of at most {limits.META_TEXT_CHARS_MAX} characters"
+            raise fail(f"{field}.{key}", part, expected)
+    return value
+
+
+def _extras(field: str, value: Any) -> dict[str, Any]:
+    """What a leased task carries beside the usual: facts, and two of other types."""
+    if type(value) is not dict or len(value) > limits.MAP_ITEMS_MAX:
+        raise fail(field, value, "a map of extras")
+    for key, part in value.items():
+        where = f"{field}.{label(field, key)}"
+        if key == "checkpoint":
+            checkpoint(where, part)
+        elif key == "meta":
+            meta(where, part)
+        elif type(part) is str:
+            text(where, part)
+        else:
+            integer(where, part)
+    return value
 
 
 def failure(field: str, value: Any) -> Failure:
@@ -259,7 +325,7 @@ def groups(field: str, value: Any) -> list[Group]:
             if type(payload) is not bytes or len(payload) > limits.PAYLOAD_BYTES_MAX:
                 raise fail(f"{field}.payload", payload, f"at most {limits.PAYLOAD_BYTES_MAX} bytes")
             if extras is not None:
-                facts(f"{field}.extras", extras)
+                _extras(f"{field}.extras", extras)
             tasks.append(GrantedTask(*task))
         made.append(Group(name(f"{field}.handler", item[0]), tasks))
     return made
@@ -270,7 +336,18 @@ leases = list_of(Lease, ("id", id16), ("token", integer))
 declarations = list_of(Declaration, ("handler", name), ("policy", policy))
 batches = list_of(Batch, ("request", integer), ("tasks", binary), ("spool", boolean))
 running = list_of(Running, ("id", id16), ("token", integer), ("since_ms", integer))
-questions = list_of(Question, ("request", integer), ("id", id16), ("wait_ms", integer))
+questions = list_of(
+    Question, ("request", integer), ("id", id16), ("wait_ms", integer), ("revision", revision)
+)
+updates = list_of(
+    Update,
+    ("id", id16),
+    ("token", integer),
+    ("permille", permille),
+    ("note", note),
+    ("checkpoint", optional(checkpoint)),
+)
+cancellations = list_of(Cancellation, ("request", integer), ("id", id16), ("reason", reason))
 revoked = list_of(Revoked, ("id", id16), ("token", integer), ("reason", label))
 unrecorded = list_of(Unrecorded, ("place", integer), ("code", label))
 rejections = list_of(Rejection, ("place", integer), ("code", label), ("detail", text))
@@ -281,6 +358,7 @@ verdicts = list_of(
     ("detail", text),
     ("retry_after_ms", integer),
     ("rejections", rejections),
+    ("duplicates", integers),
 )
 history = list_of(
     AttemptRecord,
@@ -320,6 +398,11 @@ _STATUS: tuple[tuple[str, Check], ...] = (
     ("result", optional(result)),
     ("error", text),
     ("history", history),
+    ("progress", permille),
+    ("note", note),
+    ("checkpoint", optional(checkpoint)),
+    ("cancelling", boolean),
+    ("revision", integer),
 )
 
 

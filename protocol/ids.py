@@ -4,6 +4,7 @@ Ids made by one process only grow, even within one millisecond and when its cloc
 that a store ordered by id receives them at its end.
 """
 
+import hashlib
 import os
 import re
 import time
@@ -50,6 +51,18 @@ class TaskIds:
             value = self._ms << 80 | _VERSION_7 | (r >> 62) << 64 | _VARIANT_RFC | r & _RANDOM_B
             ids.append(value.to_bytes(16, "big"))
         return ids
+
+
+def keyed_id(handler: str, key: str) -> bytes:
+    """Return the id of the task of a handler that its submitter gave this idempotency key.
+
+    The same two always give the same id: so a task submitted again under its key is found to be
+    there already. The time in it is 0, which no id that is made by ``TaskIds`` has.
+    """
+    digest = hashlib.sha256(f"{handler}\0{key}".encode(errors="surrogatepass")).digest()
+    r = int.from_bytes(digest, "big") >> (256 - _RANDOM_BITS)
+    value = _VERSION_7 | (r >> 62) << 64 | _VARIANT_RFC | r & _RANDOM_B
+    return value.to_bytes(16, "big")
 
 
 def is_id(value: object) -> bool:

@@ -31,7 +31,19 @@ ERROR_TYPE_CHARS_MAX = 128
 ERROR_MESSAGE_CHARS_MAX = 1024
 ERROR_DETAIL_CHARS_MAX = 4096
 OPTIONS_MAX = 16
-"""Options on one task."""
+"""Entries of a policy."""
+NOTE_CHARS_MAX = 256
+"""The note of an attempt's progress."""
+CHECKPOINT_BYTES_MAX = 4096
+"""It is in the task's record, written with each change: larger state belongs elsewhere."""
+REASON_CHARS_MAX = 256
+"""Why somebody cancels a task."""
+KEY_CHARS_MAX = 255
+TRACESTATE_CHARS_MAX = 512
+BAGGAGE_CHARS_MAX = 1024
+META_ENTRIES_MAX = 16
+META_TEXT_CHARS_MAX = 256
+"""One text of a task's meta data; small enough for a header of HTTP."""
 
 DELAY_MS_MAX = 3653 * DAY_MS
 """Ten years: further away than that is a mistake in a unit."""
@@ -40,6 +52,8 @@ CLOCK_SKEW_MS_MAX = 60 * SECOND_MS
 TIMEOUT_MS_MAX = 7 * DAY_MS
 ATTEMPTS_MAX = 1000
 DEFERRALS_MAX = 1000
+RETURNS_MAX = 1000
+"""Leases of a task given back unused: a task that nobody keeps must not go round for ever."""
 HISTORY_MAX = 20
 """Attempt records kept per task: the first and the latest ones."""
 CONCURRENCY_MAX = 100_000

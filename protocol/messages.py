@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from protocol.records import (
     AttemptRecord,
     Batch,
+    Cancellation,
     Declaration,
     Failure,
     GrantedTask,
@@ -30,6 +31,7 @@ from protocol.records import (
     Status,
     Submission,
     Unrecorded,
+    Update,
     Verdict,
 )
 
@@ -41,6 +43,8 @@ __all__ = [
     "AttemptRecord",
     "Batch",
     "Beat",
+    "Cancel",
+    "Cancellation",
     "Declaration",
     "Demand",
     "Failure",
@@ -60,6 +64,7 @@ __all__ = [
     "OutcomeKind",
     "Outcomes",
     "Priority",
+    "Progress",
     "Query",
     "Question",
     "Recall",
@@ -77,6 +82,7 @@ __all__ = [
     "Submit",
     "Tasks",
     "Unrecorded",
+    "Update",
     "Verdict",
     "Welcome",
 ]
@@ -283,9 +289,23 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Statuses asked for."""
+    """Statuses asked for, and answers to cancellations."""
 
     replies: list[Reply]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Ask that tasks be cancelled; each is answered by a reply."""
+
+    requests: list[Cancellation]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What attempts tell while they go on; not answered."""
+
+    updates: list[Update]
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +352,8 @@ Message = (
     | Outcomes
     | Query
     | Answer
+    | Cancel
+    | Progress
     | Revoke
     | Refused
     | Goodbye

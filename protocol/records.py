@@ -81,7 +81,7 @@ class Submission(NamedTuple):
     content_type: str | None = None
     """None means ``application/json``."""
     options: dict[str, Any] | None = None
-    """See ``protocol.submission.OPTIONS``."""
+    """See ``protocol.options.OPTIONS``."""
 
 
 class Rejection(NamedTuple):
@@ -102,6 +102,9 @@ class Batch(NamedTuple):
     """On hop L: the sidecar may answer ``spooled``. On hop S it means nothing."""
 
 
+_NO_PLACES: list[int] = []  # Never changed.
+
+
 class Verdict(NamedTuple):
     """The answer to one batch. Tasks that no rejection names are accepted and durable."""
 
@@ -112,6 +115,8 @@ class Verdict(NamedTuple):
     detail: str
     retry_after_ms: int
     rejections: list[Rejection]
+    duplicates: list[int] = _NO_PLACES
+    """Places of accepted tasks that were there already, with the same id and content."""
 
 
 class Lease(NamedTuple):
@@ -156,7 +161,8 @@ class GrantedTask(NamedTuple):
     content_type: str | None
     payload: bytes
     extras: dict[str, Any] | None
-    """``collection``, ``priority``, ``last_error`` where they differ from nothing."""
+    """``collection``, ``priority``, ``last_error``, ``checkpoint``, and what the submitter gave of
+    ``protocol.options.FOR_HANDLER``; only what differs from nothing."""
 
 
 class Group(NamedTuple):
@@ -186,6 +192,28 @@ class Running(NamedTuple):
     """How long ago it began."""
 
 
+class Update(NamedTuple):
+    """What an attempt tells while it goes on."""
+
+    id: bytes
+    token: int
+    permille: int = -1
+    """How much is done, 0 to 1000; -1 when not told, and what was told before holds."""
+    note: str = ""
+    """For people; empty when not told, and what was told before holds."""
+    checkpoint: bytes | None = None
+    """What the next attempt gets if this one does not end the task; None when not told."""
+
+
+class Cancellation(NamedTuple):
+    """Ask that one task be cancelled."""
+
+    request: int
+    id: bytes
+    reason: str = ""
+    """For people."""
+
+
 class Unrecorded(NamedTuple):
     """An outcome that the coordinator does not take, by its place in the batch."""
 
@@ -200,6 +228,8 @@ class Question(NamedTuple):
     id: bytes
     wait_ms: int
     """0: answer at once. Otherwise when the task has ended, at the latest after this time."""
+    revision: int = -1
+    """With a wait, and not -1: answer also as soon as the status has another revision."""
 
 
 class AttemptRecord(NamedTuple):
@@ -240,6 +270,16 @@ class Status(NamedTuple):
     error: str
     """Why the task is dead, expired, cancelled or dropped; empty otherwise."""
     history: list[AttemptRecord]
+    progress: int = -1
+    """In thousandths, of the latest attempt; -1 when it has told none."""
+    note: str = ""
+    """What the latest attempt has told last."""
+    checkpoint: bytes | None = None
+    """What the next attempt gets."""
+    cancelling: bool = False
+    """Whether the task was cancelled while leased, and its attempt has not stopped yet."""
+    revision: int = 0
+    """Another one whenever anything above has changed, but for ``sidecars``."""
 
 
 class Reply(NamedTuple):

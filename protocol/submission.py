@@ -4,31 +4,13 @@ The sidecar between them passes the bytes on. Each task of a batch gets its own 
 bad one harms none beside it; only bytes that are no batch at all are refused whole.
 """
 
-import difflib
 from typing import Any
 
 from protocol import codec, fields, limits
 from protocol.errors import Code, LimitExceeded, Malformed
 from protocol.ids import is_id
-from protocol.messages import Priority, Rejection, Submission
-
-OPTIONS: dict[str, tuple[int, int] | str] = {
-    "delay_ms": (0, limits.DELAY_MS_MAX),
-    "at_ms": (0, fields.INT_MAX),
-    "priority": (int(min(Priority)), int(max(Priority))),
-    "collection": "name",
-    "expires_ms": (1, limits.DELAY_MS_MAX),
-    "attempts_max": (1, limits.ATTEMPTS_MAX),
-    "timeout_ms": (1, limits.TIMEOUT_MS_MAX),
-    "backoff_ms_min": (0, limits.DAY_MS),
-    "backoff_ms_max": (0, 30 * limits.DAY_MS),
-}
-"""Options a task may carry: integers with their range, or a name.
-
-``delay_ms`` counts from acceptance; ``at_ms`` is a wall-clock time; they exclude each other.
-``expires_ms`` counts from the due time: after it no attempt begins, and a task that waits (for its
-first attempt or for another) ends as expired. An attempt that runs at that time may finish.
-"""
+from protocol.messages import Rejection, Submission
+from protocol.options import check_options
 
 
 def encode_batch(submissions: list[Submission]) -> bytes:
@@ -98,34 +80,3 @@ def check(place: int, raw: Any) -> Submission | Rejection:  # noqa: PLR0911 (one
         if problem is not None:
             return Rejection(place, *problem)
     return submission
-
-
-def check_options(options: Any) -> tuple[str, str] | None:
-    """Return None if the options may be taken, otherwise a code and what is wrong."""
-    if type(options) is not dict:
-        return Code.INVALID_OPTION, fields.fail("options", options, "a map").detail
-    for key, value in options.items():
-        expected = OPTIONS.get(key) if type(key) is str else None
-        if expected is None:
-            return Code.UNKNOWN_OPTION, _unknown(key)
-        if isinstance(expected, str):
-            if not fields.is_name(value):
-                return (
-                    Code.INVALID_OPTION,
-                    fields.fail(key, value, "a name of [a-z0-9._-]{1,64}").detail,
-                )
-            continue
-        low, high = expected
-        if type(value) is not int or not low <= value <= high:
-            due = key in ("delay_ms", "at_ms") and type(value) is int
-            code = Code.DUE_OUT_OF_RANGE if due else Code.INVALID_OPTION
-            return code, fields.fail(key, value, f"an integer from {low} to {high}").detail
-    if "delay_ms" in options and "at_ms" in options:
-        return Code.INVALID_OPTION, "delay_ms and at_ms exclude each other; give one"
-    return None
-
-
-def _unknown(key: object) -> str:
-    near = difflib.get_close_matches(key[:64], OPTIONS, n=1) if isinstance(key, str) else []
-    hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(OPTIONS)}"
-    return f"no option is called {fields.shown(key)}{hint}"

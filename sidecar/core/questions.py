@@ -25,6 +25,7 @@ class _Question(NamedTuple):
     due_ms: int
     behind: int
     """The number of the latest spooled batch when it was asked."""
+    revision: int
 
 
 class Questions:
@@ -46,7 +47,7 @@ class Questions:
     ) -> list[Reply]:
         """Take questions; return the replies to those that cannot be taken."""
         replies = []
-        for request, task_id, wait_ms in questions:
+        for request, task_id, wait_ms, revision in questions:
             if len(self._waiting) >= self._terms.questions_max:
                 replies.append(Reply(request, Code.TOO_MANY_WAITERS, None))
                 continue
@@ -55,7 +56,7 @@ class Questions:
             until_ms = now_ms + wait_ms if wait_ms else 0
             due_ms = now_ms + wait_ms + self._terms.submit_timeout_ms
             self._waiting[self._number] = _Question(
-                connection, request, task_id, until_ms, due_ms, behind
+                connection, request, task_id, until_ms, due_ms, behind, revision
             )
             self._unsent[self._number] = None
             self.due_ms = min(self.due_ms, due_ms)
@@ -72,7 +73,7 @@ class Questions:
             if question.behind > settled_to:
                 break  # Those asked later are behind no less.
             left_ms = max(1, question.until_ms - now_ms) if question.until_ms else 0
-            questions.append(Question(number, question.id, left_ms))
+            questions.append(Question(number, question.id, left_ms, question.revision))
         for sent in questions:
             del self._unsent[sent.request]
         step = limits.QUERY_IDS_MAX

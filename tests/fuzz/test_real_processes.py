@@ -50,7 +50,7 @@ def greet(sidecar: ForeignSidecar) -> None:
 def submit(peer: ForeignSidecar | ForeignService, number: int) -> None:
     tasks = msgpack.packb([[task_id(OWN + number), "good.work", b"{}"]])
     peer.send(SUBMIT, [[7, tasks, False]])
-    assert peer.receive_only(ACCEPTED) == [[[7, None, "", 0, []]]]
+    assert peer.receive_only(ACCEPTED) == [[[7, None, "", 0, [], []]]]
 
 
 def run_a_task(sidecar: ForeignSidecar, number: int, outcomes: int) -> None:

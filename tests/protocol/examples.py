@@ -11,6 +11,13 @@ _DECLARATIONS = [
 ]
 _LIMITS = [m.Limit("email.send", 128), m.Limit("email.render", 0)]
 _LEASES = [m.Lease(task_id(1), 1), m.Lease(task_id(2), 2**40)]
+CARRIED = {
+    "key": "order 42",
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "tracestate": "vendor=opaque",
+    "baggage": "tenant=acme",
+    "meta": {"tenant": "acme"},
+}
 _GROUPS = [
     m.Group(
         "email.send",
@@ -23,7 +30,13 @@ _GROUPS = [
                 delivery=4,
                 content_type="application/octet-stream",
                 payload=b"\x00\xff",
-                extras={"collection": "welcome", "priority": 1, "last_error": "TimeoutError"},
+                extras={
+                    "collection": "welcome",
+                    "priority": 1,
+                    "last_error": "TimeoutError",
+                    "checkpoint": b"page 7",
+                    **CARRIED,
+                },
             ),
         ],
     ),
@@ -62,6 +75,11 @@ _STATUS = m.Status(
             detail="Traceback ...",
         )
     ],
+    progress=500,
+    note="half of them",
+    checkpoint=b"page 7",
+    cancelling=True,
+    revision=2**40,
 )
 
 MESSAGES: dict[str, m.Message] = {
@@ -112,7 +130,9 @@ MESSAGES: dict[str, m.Message] = {
     "submit": m.Submit([m.Batch(9, _BATCH)]),
     "accepted": m.Accepted(
         [
-            m.Verdict(9, None, "", 0, [m.Rejection(1, "duplicate_id", "another task has this id")]),
+            m.Verdict(
+                9, None, "", 0, [m.Rejection(1, "duplicate_id", "another task has this id")], [0, 2]
+            ),
             m.Verdict(10, "busy", "too many bytes wait", 500, []),
         ]
     ),
@@ -134,7 +154,11 @@ MESSAGES: dict[str, m.Message] = {
             m.Outcome(task_id(7), 1, m.OutcomeKind.LOST, 0, m.Failure("crash")),
         ],
     ),
-    "query": m.Query([m.Question(11, task_id(1), 30_000)]),
+    "query": m.Query([m.Question(11, task_id(1), 30_000), m.Question(12, task_id(2), 1, 2**40)]),
+    "cancel": m.Cancel([m.Cancellation(13, task_id(1), "not wanted any more")]),
+    "progress": m.Progress(
+        [m.Update(task_id(1), 1, 500, "half of them", b"page 7"), m.Update(task_id(2), 7)]
+    ),
     "answer": m.Answer([m.Reply(11, None, _STATUS), m.Reply(12, "unknown_task", None)]),
     "revoke": m.Revoke([m.Revoked(task_id(1), 1, "timeout")]),
     "refused": m.Refused("unknown_session", "send HELLO", 0),
@@ -160,5 +184,6 @@ BATCHES: dict[str, list[m.Submission]] = {
             },
         ),
         a_submission(4, payload=b"{}", options={"at_ms": FIRST_MS + 86_400_000}),
-    ]
+    ],
+    "batch-carrying": [a_submission(1, payload=b"{}", options=CARRIED)],
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from protocol import codec, limits, local, records, submission
+from protocol import codec, ids, limits, local, options, records, submission
 from protocol import messages as m
 from protocol.errors import CODES
 from protocol.fields import INT_MAX
@@ -96,8 +96,10 @@ def test_every_limit_stands_with_its_value() -> None:
 def test_every_option_stands_with_its_range() -> None:
     documented = {row[0]: row[1] for row in table("Options", "option")}
     assert documented == {
-        name: "a name" if isinstance(expected, str) else f"{expected[0]} to {expected[1]}"
-        for name, expected in submission.OPTIONS.items()
+        name: expected.expected
+        if isinstance(expected, options.Form)
+        else f"{expected[0]} to {expected[1]}"
+        for name, expected in options.OPTIONS.items()
     }
 
 
@@ -114,6 +116,8 @@ def test_prose_names_the_version_the_magic_and_the_largest_integer() -> None:
     assert f"`{LOCAL_MAGIC.hex(' ').upper()}`" in TEXT
     assert INT_MAX == 2**63 - 1
     assert "0 to 2^63-1" in section("Encoding")
+    keyed = ids.to_text(ids.keyed_id("email.send", "order 42"))
+    assert f"`email.send` and `order 42` always give\n`{keyed}`." in section("Task ids")
 
 
 def test_links_lead_to_headings() -> None:

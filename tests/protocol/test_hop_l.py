@@ -45,7 +45,7 @@ def app(sidecar: Sidecar) -> ForeignService:
 def submit(connection: ForeignService, handler: str, *numbers: int) -> None:
     tasks = msgpack.packb([[task_id(number), handler, b"{}"] for number in numbers])
     connection.send(SUBMIT, [[42, tasks, False]])
-    assert connection.receive_only(ACCEPTED) == [[[42, None, "", 0, []]]]
+    assert connection.receive_only(ACCEPTED) == [[[42, None, "", 0, [], []]]]
 
 
 def take(connection: ForeignService) -> list[list[Any]]:
@@ -56,7 +56,7 @@ def take(connection: ForeignService) -> list[list[Any]]:
 
 def state_of(connection: ForeignService, number: int, wait_ms: int = 10_000) -> list[Any]:
     """Wait for a task to end and return its status."""
-    connection.send(QUERY, [[5, task_id(number), wait_ms]])
+    connection.send(QUERY, [[5, task_id(number), wait_ms, -1]])
     [[[request, code, status]]] = connection.receive_only(ANSWER)
     assert (request, code) == (5, None)
     return list(status)

@@ -55,7 +55,7 @@ def hello_fields(incarnation: bytes = b"", **changes: Any) -> list[Any]:
 def submit(sidecar: ForeignSidecar, handler: str, *numbers: int) -> None:
     tasks = msgpack.packb([[task_id(number), handler, b"{}"] for number in numbers])
     sidecar.send(SUBMIT, [[7, tasks, False]])
-    assert sidecar.receive_only(ACCEPTED) == [[[7, None, "", 0, []]]]
+    assert sidecar.receive_only(ACCEPTED) == [[[7, None, "", 0, [], []]]]
 
 
 def test_task_goes_from_submit_to_recorded_outcome(sidecar: ForeignSidecar) -> None:
@@ -76,7 +76,7 @@ def test_task_goes_from_submit_to_recorded_outcome(sidecar: ForeignSidecar) -> N
 
     sidecar.send(OUTCOMES, 1, [[task[0], task[1], SUCCESS, 1500, [None, b'"sent"']]])
     assert sidecar.receive_only(RECORDED) == [1, []]
-    sidecar.send(QUERY, [[3, task_id(100), 1_000]])
+    sidecar.send(QUERY, [[3, task_id(100), 1_000, -1]])
     [[[request, code, status]]] = sidecar.receive_only(ANSWER)
     assert (request, code, status[2]) == (3, None, SUCCEEDED)
     assert status[14] == [None, b'"sent"']
@@ -135,7 +135,7 @@ def test_submission_sent_again_is_accepted_and_another_task_with_its_id_is_not(
     submit(sidecar, "twice.it", 400)
     submit(sidecar, "twice.it", 400)
     sidecar.send(SUBMIT, [[8, msgpack.packb([[task_id(400), "twice.it", b"other"]]), False]])
-    [[[request, code, _, _, [[place, rejection, _]]]]] = sidecar.receive_only(ACCEPTED)
+    [[[request, code, _, _, [[place, rejection, _]], _]]] = sidecar.receive_only(ACCEPTED)
     assert (request, code, place, rejection) == (8, None, 0, "duplicate_id")
 
 

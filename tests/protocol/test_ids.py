@@ -1,3 +1,4 @@
+import hashlib
 import os
 import time
 import uuid
@@ -83,6 +84,26 @@ def test_ids_grow_and_stay_valid_when_the_random_part_runs_over(sources: Sources
 
 def test_random_bits_are_different_in_every_process() -> None:
     assert ids.TaskIds().new()[6:] != ids.TaskIds().new()[6:]
+
+
+def test_key_gives_the_same_id_each_time_and_another_for_another_handler() -> None:
+    made = ids.keyed_id("email.send", "order 42")
+    assert made == ids.keyed_id("email.send", "order 42")
+    assert len({made, ids.keyed_id("email.send", "order 43"), ids.keyed_id("a", "order 42")}) == 3
+
+
+@given(st.text(max_size=300))
+def test_keyed_id_is_an_id_of_the_time_0(key: str) -> None:
+    made = ids.keyed_id("email.send", key)
+    assert ids.is_id(made)
+    assert ids.id_ms(made) == 0
+    assert ids.from_text(ids.to_text(made)) == made
+
+
+def test_keyed_id_is_the_documented_one() -> None:
+    digest = int.from_bytes(hashlib.sha256(b"email.send\0order 42").digest(), "big") >> (256 - 74)
+    made = int.from_bytes(ids.keyed_id("email.send", "order 42"), "big")
+    assert (made >> 64 & 0xFFF) << 62 | made & (1 << 62) - 1 == digest
 
 
 def test_text_is_the_usual_form_of_a_uuid() -> None:

@@ -63,7 +63,7 @@ def settle(connection: ForeignService, kind: int, *tasks: list[Any]) -> None:
 
 
 def state_of(connection: ForeignService, number: int, wait_ms: int = 0) -> int:
-    connection.send(QUERY, [[5, task_id(number), wait_ms]])
+    connection.send(QUERY, [[5, task_id(number), wait_ms, -1]])
     [[[_, code, status]]] = receive(connection, ANSWER)
     assert code is None
     return int(status[2])
