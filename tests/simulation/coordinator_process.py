@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from tests.simulation.checks import Checks
     from tests.simulation.disk import Disk
 
-LOOP_US = 30
-"""A turn of the event loop."""
+LOOP_US = (30, 300)
+"""What a turn of the event loop may take: the longer it is, the more comes in one."""
 
 
 class CoordinatorProcess(Process):
@@ -67,6 +67,7 @@ class CoordinatorProcess(Process):
         self._refusal = ""
         self._measured_at = -SECOND
         self._peers = 0
+        self._loop_us = world.rng.choice(LOOP_US)
         self._turn_soon()
 
     @property
@@ -104,7 +105,10 @@ class CoordinatorProcess(Process):
     def _turn_soon(self) -> None:
         if not self._busy and not self._turn_due:
             self._turn_due = True
-            self.world.after(LOOP_US, lambda: self.run(self._turn))
+            self.world.after(self._loop_us, self._turn_if_it_runs)
+
+    def _turn_if_it_runs(self) -> None:
+        self.run(self._turn)
 
     def _turn(self) -> None:
         self._turn_due = False
@@ -185,7 +189,7 @@ class CoordinatorProcess(Process):
         if may_differ and self.world.now - self._measured_at > SECOND:
             self._measure()
         self._busy = False
-        self._turn_soon()
+        self._turn()
 
     def _send(self, outgoing: Outgoing) -> bool:
         wire = self.wires.get(outgoing.peer)

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from tests.simulation.checks import Checks
     from tests.simulation.coordinator_process import CoordinatorProcess
 
-LOOP_US = 30
+LOOP_US = (30, 300)
+"""What a turn of the event loop may take: the longer it is, the more comes in one."""
 RECONNECT_US = 100 * MS
 SERVICE = "svc"
 
@@ -89,6 +90,7 @@ class SidecarProcess(Process):
         self._numbers = 0
         self._alarm = Alarm(world, self.name, lambda: self.run(self._flush))
         self._turn_due = False
+        self._loop_us = world.rng.choice(LOOP_US)
         self._tries = 0
         self._connect_in(world.rng.randrange(10 * MS))
 
@@ -189,7 +191,10 @@ class SidecarProcess(Process):
         """Flush at the end of this turn of the loop, once for all that came in it."""
         if not self._turn_due:
             self._turn_due = True
-            self.world.after(LOOP_US, lambda: self.run(self._turn))
+            self.world.after(self._loop_us, self._turn_if_it_runs)
+
+    def _turn_if_it_runs(self) -> None:
+        self.run(self._turn)
 
     def _turn(self) -> None:
         self._turn_due = False

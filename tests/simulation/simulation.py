@@ -217,10 +217,14 @@ class Simulation:
 
 
 def run_seed(
-    seed: int, steps: int = STEPS, echo: Callable[[int, str, object], None] | None = None
+    seed: int,
+    steps: int = STEPS,
+    echo: Callable[[int, str, object], None] | None = None,
+    *,
+    traced: bool = True,
 ) -> tuple[World, Failure | None]:
     """Run one seed; return its world and what was broken."""
-    world = World(seed)
+    world = World(seed, traced=traced)
     world.echo = echo
     with small(world):
         try:

@@ -37,6 +37,10 @@ class Stream:
         self.sidecar_end = True
         self._last_up = self._last_down = 0
 
+    def _note(self, what: str, message: Message) -> None:
+        data = codec.encode(message) if self._world.traced else b""
+        self._world.note(what, message, data)
+
     def _arrival(self, last: int) -> int:
         return max(last, self._world.now + self._world.rng.randrange(20, MS))
 
@@ -44,7 +48,7 @@ class Stream:
         """Write at the client's end."""
         if not self.client_end:
             return
-        self._world.note(f"{self.client.name} >", message, codec.encode(message))
+        self._note(f"{self.client.name} >", message)
         self._last_up = self._arrival(self._last_up)
         self._world.at(self._last_up, lambda: self.sidecar.run(lambda: self._up_arrived(message)))
 
@@ -54,7 +58,7 @@ class Stream:
 
     def to_client(self, message: Message) -> None:
         """Write at the sidecar's end."""
-        self._world.note(f"> {self.client.name}", message, codec.encode(message))
+        self._note(f"> {self.client.name}", message)
         self._last_down = self._arrival(self._last_down)
         self._world.at(
             self._last_down, lambda: self.client.run(lambda: self._down_arrived(message))

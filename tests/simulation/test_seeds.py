@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.campaign import describe
+from tests.simulation.campaign import finding
 from tests.simulation.simulation import STEPS, run_seed
 
 SHARE = 50
@@ -22,7 +22,7 @@ def found() -> list[int]:
 
 def check(seed: int) -> None:
     world, failure = run_seed(seed)
-    assert failure is None, "\n" + describe(seed, STEPS, world, failure)
+    assert failure is None, "\n" + finding(seed, STEPS, world, failure).story
 
 
 @pytest.mark.timeout(60)
