@@ -34,6 +34,8 @@ from sidecar.core.sidecar import Sidecar
 from sidecar.core.terms import Identity, Terms
 from sidecar.errors import SidecarError, SpoolUnusable
 from sidecar.gateway.gateway import Gateway
+from sidecar.http.api import routes
+from sidecar.http.server import HttpServer
 from sidecar.settings import Settings, Supervision
 from sidecar.spool import SpoolStore
 from sidecar.supervise.supervisor import Supervisor
@@ -107,6 +109,7 @@ class Process:
             turned=self._turned,
             alarm=self._alarm,
             process_of=None if self._supervisor is None else self._supervisor.process_of,
+            http=HttpServer(routes()),
         )
         self._flushing: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None

@@ -1,22 +1,36 @@
-"""The server on ``sidecar.sock``: numbers its connections, and writes what they are sent."""
+"""The server on ``sidecar.sock``: numbers its peers, and gives them what they are sent.
+
+Not all peers come by the socket: what in this process stands for a service (one that is invoked
+over HTTP, say) joins as one, and the core does not know the difference.
+"""
 
 import asyncio
 import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol, TypeVar
 
-from protocol import local
-from protocol.errors import LimitExceeded, ProtocolError
+from protocol.errors import ProtocolError
 from protocol.messages import Message
 from sidecar.core.events import Event, FromLocal, LocalClosed, LocalOpened, LocalRefused
 from sidecar.gateway.connection import Connection
+from sidecar.gateway.peer import Owner, Peer
 from sidecar.gateway.socket_file import SocketFile, may_connect, peer_pid
 
 CONNECTIONS_MAX = 4096
 """Connections at one time; the sidecar needs descriptors for other things as well."""
 CLOSE_SECONDS = 1.0
 """How long peers have, when the sidecar ends, to read what was written to them."""
+
+P = TypeVar("P", bound=Peer)
+
+
+class HttpServer(Protocol):
+    """Who serves the connections that speak HTTP."""
+
+    def take(self, number: int, owner: Owner, transport: asyncio.Transport, data: bytes) -> Peer:
+        """Take over a connection that began with ``data``; return the peer it is from now on."""
 
 
 class Gateway:
@@ -28,9 +42,10 @@ class Gateway:
         turned: Called after a turn in which anything came.
         alarm: Called with an event's name and facts, for the log.
         process_of: Returns the number of the supervised process that a pid belongs to, or 0.
+        http: Serves the connections that speak HTTP.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (where, who serves HTTP, and who is told of four things)
         self,
         path: Path,
         *,
@@ -38,14 +53,16 @@ class Gateway:
         turned: Callable[[], None],
         alarm: Callable[[str, dict[str, int | str]], None],
         process_of: Callable[[int], int] | None = None,
+        http: HttpServer,
     ) -> None:
         self._file = SocketFile(path)
         self._step = step
         self.turned = turned
-        self._alarm = alarm
+        self.alarm = alarm
         self._process_of = process_of
+        self._http = http
         self._server: asyncio.Server | None = None
-        self._connections: dict[int, Connection] = {}
+        self._peers: dict[int, Peer] = {}
         self._number = 0
         self._group = -1
         self._empty = asyncio.Event()
@@ -68,69 +85,79 @@ class Gateway:
             self._server.close()
             self._server = None
         self._file.remove()
-        for connection in list(self._connections.values()):
-            connection.close()
+        for peer in list(self._peers.values()):
+            peer.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
-                while self._connections:
+                while self._peers:
                     self._empty.clear()
                     await self._empty.wait()
-        for connection in list(self._connections.values()):
-            connection.abort()
+        for peer in list(self._peers.values()):
+            peer.abort()
 
     def _connection(self) -> Connection:
         self._number += 1
         return Connection(self._number, self)
 
+    def join(self, make: Callable[[int], P]) -> P:
+        """Make a peer of this process out of its number, and return it."""
+        self._number += 1
+        peer = make(self._number)
+        self._peers[peer.number] = peer
+        self._step(LocalOpened(peer.number))
+        return peer
+
     def send(self, messages: list[tuple[int, Message]]) -> None:
-        """Write messages, those of one connection together."""
-        frames: dict[int, list[bytes]] = {}
+        """Deliver messages, those of one peer together."""
+        mail: dict[int, list[Message]] = {}
         for number, message in messages:
-            try:
-                frames.setdefault(number, []).append(local.frame(message))
-            except LimitExceeded as error:
-                self._alarm("message_too_large", {"connection": number, "detail": error.detail})
-        for number, parts in frames.items():
-            connection = self._connections.get(number)
-            data = parts[0] if len(parts) == 1 else b"".join(parts)
-            if connection is not None and not connection.write(data):
-                self._alarm("connection_does_not_read", {"connection": number})
+            mail.setdefault(number, []).append(message)
+        for number, together in mail.items():
+            peer = self._peers.get(number)
+            if peer is not None:
+                peer.deliver(together)
 
     def close(self, numbers: list[int]) -> None:
-        """Close connections once what was written to them has left."""
+        """Close peers once what was delivered to them has left."""
         for number in numbers:
-            connection = self._connections.get(number)
-            if connection is not None:
-                connection.close()
+            peer = self._peers.get(number)
+            if peer is not None:
+                peer.close()
 
-    # What connections tell
+    # What peers tell
 
     def opened(self, connection: Connection) -> bool:
         """Take a new connection, unless its peer may not or there are too many."""
         assert connection.transport is not None
         peer = connection.transport.get_extra_info("socket")
-        if len(self._connections) >= CONNECTIONS_MAX:
-            self._alarm("connection_refused", {"detail": f"{CONNECTIONS_MAX} are open"})
+        if len(self._peers) >= CONNECTIONS_MAX:
+            self.alarm("connection_refused", {"detail": f"{CONNECTIONS_MAX} are open"})
             return False
         if not may_connect(peer, group=self._group):
-            self._alarm("connection_refused", {"detail": "its user may not use this socket"})
+            self.alarm("connection_refused", {"detail": "its user may not use this socket"})
             return False
-        self._connections[connection.number] = connection
+        self._peers[connection.number] = connection
         process = 0 if self._process_of is None else self._process_of(peer_pid(peer))
         self._step(LocalOpened(connection.number, process))
         return True
 
-    def received(self, connection: Connection, message: Message) -> None:
+    def speaks_http(self, connection: Connection, data: bytes) -> None:
+        """Give a connection to the server of HTTP; its number stays."""
+        assert connection.transport is not None
+        number = connection.number
+        self._peers[number] = self._http.take(number, self, connection.transport, data)
+
+    def received(self, peer: Peer, message: Message) -> None:
         """Take a message."""
-        self._step(FromLocal(connection.number, message))
+        self._step(FromLocal(peer.number, message))
 
-    def broke(self, connection: Connection, error: ProtocolError) -> None:
+    def broke(self, peer: Peer, error: ProtocolError) -> None:
         """Take note that a peer broke the protocol."""
-        self._step(LocalRefused(connection.number, error))
+        self._step(LocalRefused(peer.number, error))
 
-    def closed(self, connection: Connection) -> None:
-        """Take note that a connection has ended."""
-        del self._connections[connection.number]
-        self._step(LocalClosed(connection.number))
+    def closed(self, peer: Peer) -> None:
+        """Take note that a peer is gone."""
+        del self._peers[peer.number]
+        self._step(LocalClosed(peer.number))
         self._empty.set()
         self.turned()

@@ -16,6 +16,7 @@ from protocol.version import LOCAL_MAGIC
 from sidecar.core import events as e
 from sidecar.gateway import gateway as gateway_module
 from sidecar.gateway.gateway import Gateway
+from sidecar.http.server import HttpServer
 from tests.sidecar.loops import WAIT_SECONDS, Log, on_each_loop
 from tests.support.builders import a_granted_task, an_attach
 
@@ -35,6 +36,7 @@ class Bench:
             step=self.events.add,
             turned=self._turned,
             alarm=lambda n, _: self.alarms.append(n),
+            http=HttpServer([]),
         )
 
     def _turned(self) -> None:
@@ -119,12 +121,11 @@ async def test_messages_arrive_in_order_however_they_are_cut(path: Path) -> None
 @pytest.mark.parametrize(
     ("data", "code"),
     [
-        (b"GET / HTTP/1.1\r\n\r\n", "malformed"),
         (LOCAL_MAGIC + b"\xff\xff\xff\xff", "limit_exceeded"),
         (LOCAL_MAGIC + b"\0\0\0\1\xc1", "malformed"),
         (LOCAL_MAGIC + b"\0\0\0\2\x91\x7f", "unknown_message"),
     ],
-    ids=["another protocol", "a huge frame", "no message", "an unknown message"],
+    ids=["a huge frame", "no message", "an unknown message"],
 )
 async def test_what_breaks_the_protocol_is_told_once_and_nothing_more_is_read(
     path: Path, data: bytes, code: str

@@ -1,0 +1,1 @@
+"""HTTP on ``sidecar.sock``: for apps and services without an SDK."""
