@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from benchmarks import backlog, core, end_to_end, idle, latency, punctuality
+from benchmarks import backlog, core, end_to_end, idle, latency, punctuality, redelivery
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
@@ -68,6 +68,14 @@ def _backlog(tasks: int, as_json: bool) -> None:
     _show(backlog.run(tasks), as_json)
 
 
+@main.command("redelivery")
+@click.option("--times", default=10, show_default=True, help="Deaths of each kind.")
+@_json
+def _redelivery(times: int, as_json: bool) -> None:
+    """From the death of a handler's process, or of a sidecar, to the task's next attempt."""
+    _show(redelivery.run(times), as_json)
+
+
 @main.command("core")
 @click.option("--tasks", default=100_000, show_default=True)
 @_json
@@ -87,6 +95,7 @@ def _all(as_json: bool) -> None:
         lambda: latency.run(200, 10),
         lambda: punctuality.run(2_000),
         lambda: idle.run(60),
+        lambda: redelivery.run(10),
         lambda: backlog.run(1_000_000),
     ]
     for run in runs:

@@ -33,6 +33,8 @@ OK, NEGATIVE, USAGE, NOT_FOUND, UNREACHABLE, BUSY, TIMED_OUT = 0, 1, 2, 3, 5, 75
 ANSWER_TIMEOUT = "10s"
 """How long a command waits for an answer that should come at once."""
 JSON_TYPE = "application/json"
+_PROCESSES = "processes"
+"""The fact that tells of the processes that a sidecar runs."""
 _EXITS: tuple[tuple[type[Exception], int], ...] = (
     (Rejected, USAGE),
     (ValueError, USAGE),
@@ -95,7 +97,11 @@ def status(task_id: str | None, socket: str | None, output: str) -> int:
     def work(client: Client) -> int:
         if task_id is None:
             facts = client.inspect()
-            _print(facts, output)
+            rows = _with_processes(facts)
+            if output != "json":
+                processes = enumerate(rows.pop(_PROCESSES, ()), 1)
+                rows |= {f"process {number}": _process(own) for number, own in processes}
+            _print(rows, output)
             return OK if facts.get("link") == "open" else NEGATIVE
         found = client.status(task_id)
         if output == "json":
@@ -205,6 +211,25 @@ def _rows(task: TaskStatus) -> dict[str, Any]:
             f"{attempt.outcome} after {attempt.run_us / 1000:.1f} ms on {attempt.sidecar}{reason}"
         )
     return rows
+
+
+def _with_processes(facts: dict[str, int | str]) -> dict[str, Any]:
+    """Return what a sidecar tells, and what it tells of the processes that it runs, if it does."""
+    rows: dict[str, Any] = dict(facts)
+    if _PROCESSES in rows:
+        rows[_PROCESSES] = json.loads(rows[_PROCESSES])
+    return rows
+
+
+def _process(own: dict[str, Any]) -> str:
+    said = [own["state"]]
+    if "pid" in own:
+        age = format_duration_ms(own["age_ms"] // 1000 * 1000)
+        said += [f"pid {own['pid']}", f"{age} old", f"{own['tasks']} tasks"]
+    if "next_start_in_ms" in own:
+        said.append(f"next start in {format_duration_ms(own['next_start_in_ms'])}")
+    said.append(f"{own['restarts']} restarts")
+    return ", ".join(said) + (f"; last end: {own['last_end']}" if own["last_end"] else "")
 
 
 def _moment(ms: int) -> str:

@@ -103,6 +103,7 @@ class Process:
         self._supervisor = None
         if settings.supervision is not None:
             self._supervisor = self._supervised(settings.supervision, line)
+            self._core.facts_of_fleet = self._supervisor.facts
         self._gateway = Gateway(
             settings.socket,
             step=self._step,

@@ -66,6 +66,8 @@ class ProcessEnded:
 
     process: int
     cause: Failure
+    as_told: bool = False
+    """Whether it ended because the sidecar had told it to, and by nothing else."""
 
 
 class SpooledBatch(NamedTuple):
@@ -130,11 +132,12 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """An attempt that was told to stop did not, and runs in a supervised process."""
+    """An attempt that must not go on may do so in a supervised process, which has to end."""
 
     process: int
     at_once: bool
     """Nothing in the process may go on; otherwise what else runs in it may end first."""
+    why: str = "an attempt in it did not stop"
 
 
 OfProcess = Serving | Finished | Stuck

@@ -5,12 +5,14 @@ until the new one serves.
 
     start due --> STARTING --serves--> SERVING --told to end--> LEAVING --kill due--> KILLED
                       +-----------------------told to end----------^
-    from each of them --ended--> gone; its place starts another after the backoff
+    from each of them --ended--> gone; its place starts another: the first time at once, because
+    attempts wait for it, and after a backoff when lives were short again and again
 
 Whether it is told to end because it is replaced, because an attempt in it does not stop, or because
 the sidecar ends: it is asked first, and killed with its whole group when its grace is over.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -18,6 +20,7 @@ from sidecar.core.events import Finished, Note, OfProcess, Serving, Stuck
 from sidecar.core.terms import NEVER_MS
 
 BACKOFF_MS_MIN = 100
+"""The wait after the second short life in a row; there is none after the first."""
 BACKOFF_MS_MAX = 30_000
 STEADY_MS = 10_000
 """A process that lived so long was a success: the backoff begins anew after it."""
@@ -83,6 +86,9 @@ class _Place:
     """When the next is to be started, for whichever of the two."""
     failures: int = 0
     """Lives in a row that were too short."""
+    starts: int = 0
+    last_end: str = ""
+    """Why the latest process that ended here did."""
 
 
 @dataclass(slots=True)
@@ -171,8 +177,7 @@ class Fleet:
                 self._serves(now_ms, member)
             case Finished(_, count):
                 member.tasks += count
-            case Stuck(_, at_once):
-                why = "an attempt in it did not stop"
+            case Stuck(_, at_once, why):
                 if at_once:
                     self._kill(now_ms, member, why)
                 else:
@@ -188,8 +193,10 @@ class Fleet:
         member = self._members.pop(process)
         place = member.place
         facts = {"process": process, **facts, "lived_ms": now_ms - member.began_ms}
+        place.last_end = str(facts["cause"])
         if member.why:
             facts["told_to_end"] = member.why
+            place.last_end += f"; it was told to end: {member.why}"
         again = self._missed(place, member) and self._taking
         if again:
             facts |= self._start_again(now_ms, place, now_ms - member.began_ms)
@@ -213,7 +220,9 @@ class Fleet:
     def _start_again(self, now_ms: int, place: _Place, lived_ms: int) -> dict[str, int | str]:
         if lived_ms >= STEADY_MS:
             place.failures = 0
-        wait_ms = min(BACKOFF_MS_MAX, BACKOFF_MS_MIN << min(place.failures, 16))
+        wait_ms = 0
+        if place.failures:
+            wait_ms = min(BACKOFF_MS_MAX, BACKOFF_MS_MIN << min(place.failures - 1, 16))
         place.failures += 1
         place.start_ms = now_ms + wait_ms
         return {"next_start_in_ms": wait_ms}
@@ -285,6 +294,7 @@ class Fleet:
 
     def _start(self, now_ms: int, place: _Place) -> None:
         place.start_ms = NEVER_MS
+        place.starts += 1
         self._number += 1
         member = _Member(self._number, place, now_ms, due_ms=now_ms + SERVING_MS_MAX)
         self._members[member.number] = member
@@ -343,6 +353,23 @@ class Fleet:
                 if place.current is not None and place.current.state is State.SERVING
             ]
         return min(due)
+
+    # --- Facts ---------------------------------------------------------------------------------
+
+    def facts(self, now_ms: int, pids: Mapping[int, int]) -> list[dict[str, int | str]]:
+        """Return how each place stands, for people and probes; ``pids`` are by process."""
+        return [self._facts_of(now_ms, place, pids) for place in self._places]
+
+    def _facts_of(
+        self, now_ms: int, place: _Place, pids: Mapping[int, int]
+    ) -> dict[str, int | str]:
+        facts: dict[str, int | str] = {"state": "none"}
+        if (member := place.current) is not None:
+            facts = {"state": member.state.name.lower(), "pid": pids.get(member.number, 0)}
+            facts |= {"age_ms": now_ms - member.began_ms, "tasks": member.tasks}
+        elif place.start_ms < NEVER_MS:
+            facts = {"state": "waiting", "next_start_in_ms": max(0, place.start_ms - now_ms)}
+        return facts | {"restarts": max(0, place.starts - 1), "last_end": place.last_end}
 
     def _note(self, name: str, facts: dict[str, int | str]) -> None:
         self._effects.notes.append(Note(name, facts))

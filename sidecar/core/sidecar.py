@@ -5,7 +5,7 @@ The shell calls ``flush`` once per turn of its event loop, and again at ``next_d
 latest, so that whatever arises in one turn leaves in few messages.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from protocol.errors import CODES
 from protocol.limits import FRAME_BYTES_MAX
@@ -49,6 +49,7 @@ from sidecar.core.terms import NEVER_MS, Identity, Terms
 
 _STOPPING_RETRY_MS = 1_000
 _LEASE_LOST = "lease-lost"
+_CUT_OFF = "its connection ended while attempts ran in it"
 
 
 class Sidecar:
@@ -86,6 +87,8 @@ class Sidecar:
         if spooled is not None:
             self._unrecorded.restore(spooled.outcomes)
         self._of_processes: list[e.OfProcess] = []
+        self.facts_of_fleet: Callable[[int], dict[str, int | str]] = lambda _: {}
+        """What there is to know of supervised processes at a time; another core's, where it is."""
 
     @property
     def session_open(self) -> bool:
@@ -114,8 +117,8 @@ class Sidecar:
                 self._turn_away(now_ms, connection, Refusal(error.code, error.detail))
             case e.LocalClosed(connection):
                 self._forget(now_ms, connection)
-            case e.ProcessEnded(process, cause):
-                self._unrecorded.add(self._evidence.ended(process, cause))
+            case e.ProcessEnded(process, cause, as_told):
+                self._unrecorded.add(self._evidence.ended(process, cause, as_told=as_told))
             case e.SpoolDone(loaded):
                 self._outbox.verdicts(self._spool.done(now_ms, loaded))
             case e.SpoolFailed(detail):
@@ -224,7 +227,8 @@ class Sidecar:
                 for reply in self._questions.ask(now_ms, connection, questions, behind):
                     self._outbox.replies([(connection, reply)])
             case Inspect():
-                self._outbox.first(connection, Inspected(self.facts(now_ms)))
+                facts = self.facts(now_ms) | self.facts_of_fleet(now_ms)
+                self._outbox.first(connection, Inspected(facts))
             case Goodbye():
                 self._forget(now_ms, connection)
                 self._close.append(connection)
@@ -330,7 +334,8 @@ class Sidecar:
         self._unrecorded.add(outcomes)
         for connection, at_once in self._holdings.take_stuck().items():
             self._end_process(connection, at_once)
-        self._unrecorded.add(self._evidence.overdue(now_ms))
+        for process in self._evidence.overdue(now_ms):
+            self._of_processes.append(e.Stuck(process, at_once=True, why=_CUT_OFF))
         self._outbox.verdicts(self._submissions.give_up(now_ms))
         self._outbox.verdicts(self._submissions.to_spool(now_ms, open_=self._link.open))
         self._outbox.replies(self._questions.give_up(now_ms))

@@ -5,6 +5,7 @@ sidecar's core, which puts it into what the attempts of that process came to.
 """
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from protocol import limits
 from protocol.messages import Failure
 from sidecar.core.events import Note, OfProcess, ProcessEnded
-from sidecar.core.fleet import Fleet, FleetTerms
+from sidecar.core.fleet import Fleet, FleetTerms, State
 from sidecar.core.terms import NEVER_MS
 from sidecar.errors import SidecarError
 from sidecar.supervise.child import Child
@@ -119,6 +120,11 @@ class Supervisor:
         """Return the number of the process that ``pid`` is, or is a child of; 0 if none."""
         return self._leaders.get(leader_of(pid, self._leaders), 0)
 
+    def facts(self, now_ms: int) -> dict[str, int | str]:
+        """Return how the processes stand, for people and probes: a text of JSON."""
+        pids = {number: child.pid for number, child in self._children.items()}
+        return {"processes": json.dumps(self._fleet.facts(now_ms, pids))}
+
     # --- What is done --------------------------------------------------------------------------
 
     def _act(self) -> None:
@@ -158,10 +164,22 @@ class Supervisor:
         cause = exit_cause(child.exit_code)
         detail = child.tail.text(limits.ERROR_DETAIL_CHARS_MAX)
         message = f"{cause}; it was told to end: {why}" if why else cause
-        self._tell_ended(ProcessEnded(number, Failure("crash", message, detail)))
+        as_told = self._as_told(number, child.exit_code)
+        self._tell_ended(ProcessEnded(number, Failure("crash", message, detail), as_told))
         self._fleet.ended(self._now_ms(), number, {"pid": child.pid, "cause": cause})
         self._gone.set()
         asyncio.get_running_loop().call_soon(self._act)
+
+    def _as_told(self, number: int, exit_code: int) -> bool:
+        """Tell whether a process ended by nothing but what it was told.
+
+        By the sidecar's own signal, or by itself after it was asked to. A fault of its own in
+        that time is one (SIGSEGV), and so is somebody else's SIGKILL: it ran out of memory.
+        """
+        if exit_code == -signal.SIGKILL:
+            return self._fleet.state(number) is State.KILLED
+        asked = bool(self._fleet.why(number))
+        return asked and (exit_code >= 0 or exit_code == -signal.SIGTERM)
 
     def _sleep_until_due(self) -> None:
         if self._timer is not None:

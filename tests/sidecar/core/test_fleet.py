@@ -118,19 +118,30 @@ def test_steady_fleet_wants_nothing() -> None:
     assert bench.fleet.due_ms == NEVER_MS
 
 
-def test_process_that_ends_is_followed_by_another_after_the_backoff() -> None:
+def test_process_that_ends_is_followed_by_another_at_once() -> None:
     bench = serving(2)
 
     bench.ends(1)
 
-    bench.advance(BACKOFF_MS_MIN - 1)
-    assert bench.started == []
-    bench.advance(1)
     assert bench.started == [3]
+
+
+def test_second_short_life_in_a_row_is_followed_after_the_backoff() -> None:
+    bench = serving(2)
+    bench.ends(1)
+    bench.serves(3)
+
+    bench.ends(3)
+
+    bench.advance(BACKOFF_MS_MIN - 1)
+    assert bench.started == [3]
+    bench.advance(1)
+    assert bench.started == [3, 4]
 
 
 def test_backoff_doubles_up_to_its_maximum_and_never_ends() -> None:
     bench = begun()
+    bench.ends(1)
     waits = []
 
     for _ in range(12):
@@ -140,20 +151,21 @@ def test_backoff_doubles_up_to_its_maximum_and_never_ends() -> None:
 
     doubled = [min(BACKOFF_MS_MIN * 2**n, BACKOFF_MS_MAX) for n in range(12)]
     assert waits == doubled
-    assert len(bench.started) == 13
+    assert len(bench.started) == 14
 
 
 def test_backoff_begins_anew_after_a_steady_life() -> None:
     bench = begun()
     for _ in range(5):
         bench.ends(bench.started[-1])
-        bench.advance(bench.fleet.due_ms - bench.now_ms)
+        bench.advance(STEADY_MS // 2)
     bench.serves(bench.started[-1])
+    bench.forget()
 
     bench.advance(STEADY_MS)
-    bench.ends(bench.started[-1])
+    bench.ends(6)
 
-    assert bench.fleet.due_ms - bench.now_ms == BACKOFF_MS_MIN
+    assert bench.started == [7]
 
 
 def test_service_that_does_not_stay_up_is_said_loudly_each_time() -> None:
@@ -161,7 +173,7 @@ def test_service_that_does_not_stay_up_is_said_loudly_each_time() -> None:
 
     for _ in range(FAILURES_SAID + 1):
         bench.ends(bench.started[-1])
-        bench.advance(bench.fleet.due_ms - bench.now_ms)
+        bench.advance(STEADY_MS // 2)
 
     said = bench.said("process_keeps_ending")
     assert [note.facts["times"] for note in said] == [FAILURES_SAID, FAILURES_SAID + 1]
@@ -179,7 +191,7 @@ def test_end_of_a_process_is_said_with_its_cause_and_what_follows() -> None:
         "process": 1,
         "cause": "exit code 1",
         "lived_ms": 200,
-        "next_start_in_ms": BACKOFF_MS_MIN,
+        "next_start_in_ms": 0,
     }
 
 
@@ -233,7 +245,6 @@ def test_process_that_was_told_to_end_is_replaced_when_it_is_gone() -> None:
     assert bench.started == []
 
     bench.ends(1)
-    bench.advance(BACKOFF_MS_MIN)
 
     assert bench.started == [2]
     assert bench.said("process_died") == []
@@ -311,11 +322,10 @@ def test_old_one_goes_on_while_its_replacement_fails() -> None:
     bench.finishes(1, 1)
 
     bench.ends(2)
-    bench.advance(BACKOFF_MS_MIN)
     assert (bench.started, bench.terminated) == ([2, 3], [])
     bench.ends(3)
-    assert bench.fleet.due_ms - bench.now_ms == 2 * BACKOFF_MS_MIN
-    bench.advance(2 * BACKOFF_MS_MIN)
+    assert bench.fleet.due_ms - bench.now_ms == BACKOFF_MS_MIN
+    bench.advance(BACKOFF_MS_MIN)
     bench.serves(4)
 
     assert bench.terminated == [1]
@@ -336,11 +346,12 @@ def test_one_that_dies_while_its_replacement_backs_off_is_followed_by_one() -> N
     bench = serving(recycle_tasks=1)
     bench.finishes(1, 1)
     bench.ends(2)
+    bench.ends(3)
 
     bench.ends(1)
     bench.advance(10_000)
 
-    assert bench.started == [2, 3]
+    assert bench.started == [2, 3, 4]
 
 
 def test_processes_are_replaced_one_at_a_time() -> None:
@@ -406,13 +417,14 @@ def test_stuck_attempt_ends_a_replaced_process_sooner() -> None:
 def test_none_is_started_or_replaced_once_the_drain_has_begun() -> None:
     bench = serving(2, recycle_tasks=1, recycle_age_ms=5_000, recycle_memory_bytes=MIB)
     bench.ends(1)
+    bench.ends(3)
 
     bench.fleet.drain()
     bench.finishes(2, 5)
     bench.ends(2)
     bench.advance(10**6)
 
-    assert bench.started == []
+    assert bench.started == [3]
     assert bench.fleet.empty
 
 
@@ -437,6 +449,35 @@ def test_all_are_killed_at_once_when_there_is_no_time() -> None:
     bench.flush()
 
     assert bench.killed == [1, 2]
+
+
+# --- Facts -------------------------------------------------------------------------------------
+
+
+def test_each_place_tells_its_process_its_restarts_and_its_last_end() -> None:
+    bench = serving(3)
+    bench.finishes(1, 5)
+    bench.ends(2)
+    bench.ends(3)
+    bench.is_stuck(5, at_once=True)
+    bench.ends(5)
+    bench.advance(40)
+
+    facts = bench.fleet.facts(bench.now_ms, {1: 100, 4: 104})
+
+    assert facts == [
+        {"state": "serving", "pid": 100, "age_ms": 40, "tasks": 5, "restarts": 0, "last_end": ""},
+        {
+            "state": "starting",
+            **{"pid": 104, "age_ms": 40, "tasks": 0, "restarts": 1},
+            "last_end": "exit code 1",
+        },
+        {
+            "state": "waiting",
+            **{"next_start_in_ms": BACKOFF_MS_MIN - 40, "restarts": 1},
+            "last_end": "exit code 1; it was told to end: an attempt in it did not stop",
+        },
+    ]
 
 
 # --- Whatever happens --------------------------------------------------------------------------

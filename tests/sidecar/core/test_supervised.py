@@ -27,8 +27,8 @@ class Bench(Driver):
         self.local(connection, attach)
         self.demand(slots.get("total", count), connection)
 
-    def ended(self, process: int = PROCESS) -> None:
-        self.step(e.ProcessEnded(process, CAUSE))
+    def ended(self, process: int = PROCESS, *, as_told: bool = False) -> None:
+        self.step(e.ProcessEnded(process, CAUSE, as_told))
 
     def stuck(self) -> list[e.Stuck]:
         found = [event for event in self.of_processes if isinstance(event, e.Stuck)]
@@ -70,19 +70,57 @@ def test_cause_that_is_known_before_the_connection_breaks_is_told_as_well() -> N
     assert (outcome.kind, outcome.value) == (LOST, CAUSE)
 
 
-def test_lost_attempt_does_not_wait_long_for_its_cause() -> None:
+def test_process_that_outlives_its_connection_is_ended_before_its_attempts_are_reported() -> None:
     bench = supervised(1)
 
     bench.close(SERVICE)
     bench.advance(CAUSE_MS_MAX - 1)
-    assert bench.outcomes() == []
+    assert bench.stuck() == []
     bench.advance(1)
+    [stuck] = bench.stuck()
+    assert (stuck.process, stuck.at_once) == (PROCESS, True)
+    bench.keep_alive(10 * TIMEOUT_MS)
+    assert bench.outcomes() == []
+    bench.ended(as_told=True)
 
     [outcome] = bench.outcomes()
-    assert isinstance(outcome.value, m.Failure)
-    assert (outcome.kind, outcome.value.error_type) == (LOST, "crash")
-    bench.ended()
+    assert (outcome.kind, outcome.value) == (LOST, CAUSE)
+
+
+def test_others_of_a_process_that_outlived_a_connection_are_given_back() -> None:
+    bench = supervised(1)
+    bench.supervise(2)
+    bench.grant(a_granted_task(2))
+    bench.forget()
+    bench.close(SERVICE)
+    bench.advance(CAUSE_MS_MAX)
+
+    bench.close(2)
+    bench.ended(as_told=True)
+
+    told = {o.id: o.kind for o in bench.outcomes()}
+    assert told == {task_id(1): LOST, task_id(2): RETURNED}
+
+
+def test_process_that_breaks_the_protocol_is_ended_before_its_attempts_are_reported() -> None:
+    bench = supervised(1)
+
+    bench.local(SERVICE, m.Welcome(1, 1, False, 1, b"s" * 16, 1, [], ""))
+    assert bench.closed == [SERVICE]
+    bench.advance(CAUSE_MS_MAX)
+
+    assert [stuck.process for stuck in bench.stuck()] == [PROCESS]
     assert bench.outcomes() == []
+    bench.ended(as_told=True)
+    assert [o.kind for o in bench.outcomes()] == [LOST]
+
+
+def test_process_that_closes_with_nothing_begun_is_left_alone() -> None:
+    bench = supervised()
+    bench.close(SERVICE)
+    bench.advance(TIMEOUT_MS)
+
+    assert bench.stuck() == []
 
 
 def test_what_had_not_begun_waits_for_no_cause() -> None:
@@ -173,7 +211,24 @@ def test_attempt_that_hangs_is_reported_only_when_its_process_is_gone() -> None:
     assert values == [(RETRY, "timeout"), (RETRY, "timeout")]
 
 
-def test_others_in_a_condemned_process_are_lost_with_it() -> None:
+@pytest.mark.parametrize("closes_first", [True, False])
+def test_others_in_a_process_that_ends_as_told_are_given_back_uncharged(closes_first: bool) -> None:
+    bench = supervised(slots=2)
+    bench.grant(a_granted_task(1, timeout_ms=SHORT_MS), a_granted_task(2))
+    bench.keep_alive(SHORT_MS + GRACE_MS)
+
+    if closes_first:
+        bench.close(SERVICE)
+    bench.ended(as_told=True)
+    if not closes_first:
+        bench.close(SERVICE)
+
+    told = {o.id: (o.kind, o.value) for o in bench.outcomes()}
+    assert told[task_id(2)] == (RETURNED, None)
+    assert told[task_id(1)][0] is RETRY
+
+
+def test_others_in_a_condemned_process_that_crashes_by_itself_are_charged() -> None:
     bench = supervised(slots=2)
     bench.grant(a_granted_task(1, timeout_ms=SHORT_MS), a_granted_task(2))
     bench.keep_alive(SHORT_MS + GRACE_MS)

@@ -6,6 +6,7 @@ import re
 import select
 import signal
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from sidecar import BlockingTask, Client, NewTask, TaskDead
+from tests.support.process import ROOT
 from tests.support.processes import Process, Sidecar, System
 
 SECONDS_MAX = 30.0
@@ -183,7 +185,7 @@ def test_service_that_never_runs_costs_no_attempt_and_is_said_loudly(system: Sys
     assert (status.state, status.attempts, status.deliveries) == ("ready", 0, 0)
     assert "no configuration" in beside.output().splitlines()
     waits = [event["next_start_in_ms"] for event in events(beside, "process_died")]
-    assert waits[:4] == [100, 200, 400, 800]
+    assert waits[:4] == [0, 100, 200, 400]
 
 
 # --- Crashes -----------------------------------------------------------------------------------
@@ -254,11 +256,29 @@ def test_task_is_delivered_again_within_200_ms_of_the_death_of_its_process(
         gaps = []
         for n in range(3):
             _both_serve(beside)
-            task: BlockingTask[float] = client.submit("email.dies", {"n": n})
-            again = task.result(SECONDS_MAX)
-            gaps.append(again - wait_for(beside, system.folder / f"died-{n}"))
+            gaps.append(_redelivery_seconds(system, beside, client, n))
 
     assert statistics.median(gaps) < TO_REDELIVERY_SECONDS_MAX, gaps
+
+
+def test_single_process_is_back_within_200_ms_of_its_first_death(system: System) -> None:
+    beside = supervised(system)
+    gaps = []
+    for n in range(3):
+        with Client(beside.socket_path) as client:
+            client.submit("email.send", {"n": n}).result(SECONDS_MAX)
+            gaps.append(_redelivery_seconds(system, beside, client, n))
+        beside.terminate()
+        beside.start()
+
+    # Most of it is Python that starts, which a busy machine may make long now and then.
+    assert min(gaps) < TO_REDELIVERY_SECONDS_MAX, gaps
+
+
+def _redelivery_seconds(system: System, beside: Sidecar, client: Client, n: int) -> float:
+    task: BlockingTask[float] = client.submit("email.dies", {"n": n})
+    again = task.result(SECONDS_MAX)
+    return again - float(wait_for(beside, system.folder / f"died-{n}"))
 
 
 def _both_serve(beside: Sidecar) -> None:
@@ -284,6 +304,90 @@ def test_attempt_that_hangs_is_over_only_when_its_whole_group_is_gone(system: Sy
     [_] = wait_for_events(beside, "process_killed")
     [ended] = wait_for_events(beside, "process_ended")
     assert ended["told_to_end"] == "an attempt in it did not stop"
+
+
+def test_others_in_the_process_of_an_attempt_that_hangs_are_not_charged(system: System) -> None:
+    beside = supervised(system, "--cancel-grace", "100ms", "--kill-grace", "100ms")
+    with Client(beside.socket_path) as client:
+        slow: BlockingTask[int] = client.submit("email.slow", {"n": 1})
+        first = wait_for(beside, system.folder / "slow-1")
+
+        hangs: BlockingTask[list[str]] = client.submit("email.hangs", {"n": 1})
+        hangs.result(SECONDS_MAX)
+        (system.folder / "go-1").touch()
+
+        assert slow.result(SECONDS_MAX) != first
+        status = slow.status()
+
+    assert [attempt.outcome for attempt in status.history] == ["success"]
+    assert (status.attempts, status.deliveries) == (1, 2)
+
+
+CUT_OFF = """
+import os, socket, time
+from pathlib import Path
+from protocol import local, messages as m, version
+
+folder = Path(__file__).parent
+connection = socket.socket(socket.AF_UNIX)
+connection.connect(os.environ["PILLION_SIDECAR_SOCKET"])
+handler = "email.send"
+attach = m.Attach(1, 1, "email", "test", [m.Declaration(handler, {})], [m.Limit(handler, 1)])
+demand = m.Demand([m.Limit(handler, 1)])
+connection.sendall(version.LOCAL_MAGIC + local.frame(attach) + local.frame(demand))
+reader, tasks = local.Reader(expect_magic=False), []
+while not tasks:
+    for message in reader.feed(connection.recv(65536)):
+        if isinstance(message, m.Tasks):
+            tasks += [task for group in message.groups for task in group.tasks]
+if not (folder / "first").exists():
+    (folder / "first").write_text(str(os.getpid()))
+    connection.sendall(local.frame(m.Recorded(1, [])))
+    time.sleep(1000)  # The attempt goes on, as one that blocks would.
+first = int((folder / "first").read_text())
+gone = not Path(f"/proc/{first}").exists()
+kind = m.OutcomeKind.SUCCESS if gone else m.OutcomeKind.FATAL
+connection.sendall(local.frame(m.Outcomes(0, [m.Outcome(*tasks[0][:2], kind, 1, None)])))
+connection.recv(1)
+"""
+
+
+def test_process_whose_connection_is_cut_off_is_gone_before_its_task_runs_again(
+    system: System,
+) -> None:
+    beside = supervised(system, "--processes", "2", source=CUT_OFF)
+
+    with Client(beside.socket_path) as client:
+        task = client.submit("email.send", {"n": 1})
+        task.result(SECONDS_MAX)
+        history = task.status().history
+
+    assert [attempt.outcome for attempt in history] == ["lost", "success"]
+    assert "its connection ended" in history[0].message
+    [killed] = wait_for_events(beside, "process_killed")
+    assert killed["why"] == "its connection ended while attempts ran in it"
+
+
+def test_status_tells_of_the_processes_and_their_last_ends(system: System) -> None:
+    beside = supervised(system, "--processes", "2")
+    _both_serve(beside)
+    with Client(beside.socket_path) as client:
+        os.kill(client.submit("email.send", {"n": 1}).result(SECONDS_MAX), signal.SIGSEGV)
+        wait_for_events(beside, "process_started", 3)
+        facts = client.inspect()
+    _both_serve(beside)
+    pids = [event["pid"] for event in events(beside, "process_started")]
+
+    ended = "killed by signal 11 (SIGSEGV)"
+    places = json.loads(str(facts["processes"]))
+    assert sorted((p["restarts"], p["last_end"]) for p in places) == [(0, ""), (1, ended)]
+    command = [sys.executable, "-m", "sidecar", "status", "--socket", str(beside.socket_path)]
+    rows = subprocess.check_output(command, text=True, cwd=ROOT).splitlines()
+    told = [row for row in rows if re.match(r"process \d ", row)]
+    assert len(told) == 2
+    assert all("serving, pid " in row for row in told)
+    [died] = [row for row in told if row.endswith(f"1 restarts; last end: {ended}")]
+    assert f"pid {pids[2]}," in died
 
 
 def test_attempt_that_outlives_its_lease_is_killed_before_another_may_begin(
