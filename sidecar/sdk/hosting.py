@@ -1,16 +1,22 @@
 """The processes in which ``Service.run`` serves: event loop, signals, forks.
 
 Knows nothing of handlers: it is given what to serve, and how to ask that to stop.
+
+A signal often goes to a whole group: from a terminal, from systemd, from a sidecar that supervises.
+Then each forked process hears it by itself and once more from its parent, and must not take that
+for a second signal, which would cut short what runs. So the parent does not forward signals: it
+writes down the pipe of each child, one byte for each, and whoever has counted more is right.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from sidecar.sdk.link import LOG
@@ -23,17 +29,48 @@ PROCESSES_MAX = 256
 STOP_S_MAX = 15.0
 """What a child may take beyond the drain before it is killed."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_ORDERS_MAX = 64
+
+
+class _Orders:
+    """How often this process was told to stop: by signals, and by its parent."""
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+        self._signals = 0
+        self._by_parent = 0
+        self._obeyed = 0
+
+    def signalled(self) -> None:
+        """Take a signal."""
+        self._signals += 1
+        self._obey()
+
+    def told(self, parent: int) -> None:
+        """Read what the parent has written; its end is an order, too."""
+        data = os.read(parent, _ORDERS_MAX)
+        self._by_parent += len(data)
+        if not data:
+            asyncio.get_running_loop().remove_reader(parent)
+            self._by_parent = max(1, self._by_parent)
+        self._obey()
+
+    def _obey(self) -> None:
+        while self._obeyed < max(self._signals, self._by_parent):
+            self._obeyed += 1
+            self._stop()
 
 
 def host(serve: Serve, drain_s: float, stop: Callable[[], None], parent: int = -1) -> None:
-    """Serve in this process until a signal comes, or the parent at the pipe has gone."""
+    """Serve in this process until a signal comes, or the parent at the pipe says so or has gone."""
 
     async def main() -> bool:
         loop = asyncio.get_running_loop()
+        orders = _Orders(stop)
         for number in _SIGNALS:
-            loop.add_signal_handler(number, stop)
+            loop.add_signal_handler(number, orders.signalled)
         if parent >= 0:
-            loop.add_reader(parent, _orphaned, loop, parent, stop)
+            loop.add_reader(parent, orders.told, parent)
         try:
             return await serve(drain_s)
         finally:
@@ -46,11 +83,6 @@ def host(serve: Serve, drain_s: float, stop: Callable[[], None], parent: int = -
             # Closing the loop would wait for them; a process that was told to stop has to.
             LOG.error("an attempt did not stop when told; ending the process without it")
             _leave(1)
-
-
-def _orphaned(loop: asyncio.AbstractEventLoop, parent: int, stop: Callable[[], None]) -> None:
-    loop.remove_reader(parent)
-    stop()
 
 
 def host_processes(
@@ -71,20 +103,22 @@ def host_processes(
         )
     waited = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
-    reading, writing = os.pipe()
-    children: set[int] = set()
+    children: dict[int, int] = {}
     try:
         for _ in range(processes):
+            reading, writing = os.pipe()
             pid = os.fork()
             if pid == 0:
-                os.close(writing)
+                for other in (writing, *children.values()):
+                    os.close(other)  # Or nobody would see the end of the parent.
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
                 _child(serve, drain_s, stop, reading)
-            children.add(pid)
+            os.close(reading)
+            children[pid] = writing
         failed = _watch(name, children, waited, drain_s + STOP_S_MAX)
     finally:
-        os.close(reading)
-        os.close(writing)
+        for writing in children.values():
+            os.close(writing)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     if failed:
         raise SystemExit(1)
@@ -108,24 +142,34 @@ def _leave(status: int) -> None:
     os._exit(status)
 
 
-def _watch(name: str, children: set[int], waited: set[signal.Signals], patience_s: float) -> bool:
-    """Wait for signals and children until all have ended; return whether any ended badly."""
+def _watch(
+    name: str, children: dict[int, int], waited: set[signal.Signals], patience_s: float
+) -> bool:
+    """Wait for signals and children until all have ended; return whether any ended badly.
+
+    Args:
+        name: The service's, for the log.
+        children: Their pids, with the pipe to each.
+        waited: The signals to wait for.
+        patience_s: How long those that were told to stop may take.
+    """
     failed = stopping = False
     kill_at: float | None = None
     while children:
         got = _sigwait(waited, kill_at)
         if got is None:
             LOG.error("service %s: killing %d processes that did not end", name, len(children))
-            _send(children, signal.SIGKILL)
+            for pid in children:
+                os.kill(pid, signal.SIGKILL)
             kill_at = None
         elif got != signal.SIGCHLD:
-            _send(children, signal.Signals(got))
+            _order(children)
             stopping, kill_at = True, time.monotonic() + patience_s
         for pid, code in _ended(children):
-            children.discard(pid)
+            os.close(children.pop(pid))
             if not stopping:
                 LOG.error("service %s: process %d %s; stopping the others", name, pid, _why(code))
-                _send(children, signal.SIGTERM)
+                _order(children)
                 failed = stopping = True
                 kill_at = time.monotonic() + patience_s
             elif code not in (0, -signal.SIGTERM):
@@ -141,7 +185,7 @@ def _sigwait(waited: set[signal.Signals], until: float | None) -> int | None:
     return None if info is None else info.si_signo
 
 
-def _ended(children: set[int]) -> list[tuple[int, int]]:
+def _ended(children: Iterable[int]) -> list[tuple[int, int]]:
     """Return the children that have ended and how; no other process of ours is looked at."""
     ended = []
     for pid in children:
@@ -155,6 +199,8 @@ def _why(code: int) -> str:
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
 
 
-def _send(children: set[int], number: signal.Signals) -> None:
-    for pid in children:
-        os.kill(pid, number)
+def _order(children: dict[int, int]) -> None:
+    """Tell all to stop, or once more."""
+    for pipe in children.values():
+        with contextlib.suppress(BrokenPipeError):
+            os.write(pipe, b"s")

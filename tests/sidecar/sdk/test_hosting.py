@@ -71,6 +71,7 @@ async def program(path: Path, arguments: str = "") -> AsyncIterator[Program]:
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
     try:
         yield Program(process)
@@ -159,6 +160,44 @@ async def test_several_processes_serve_and_end_together(peer: Peer) -> None:
     assert len(pids) == 3
     assert running.process.pid not in pids
     assert (code, out, err) == (0, "ended well\n", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_signal_to_the_whole_group_counts_once_and_what_runs_finishes(
+    peer: Peer, number: signal.Signals
+) -> None:
+    async with peer, program(peer.path, "processes=2") as running:
+        connections = [(await peer.attached())[0] for _ in range(2)]
+        for connection in connections:
+            connection.hand(a_granted_task(1), handler="email.nap")
+            connection.hand(a_granted_task(2), handler="email.pid")
+            await connection.outcomes(1)  # The other has begun by now.
+
+        os.killpg(running.process.pid, number)
+        await asyncio.gather(*[answer_barrier(c) for c in connections])
+        outcomes = [(await connection.outcomes(1))[0] for connection in connections]
+        code, out, err = await running.ended()
+
+    assert [outcome.kind for outcome in outcomes] == [m.OutcomeKind.SUCCESS] * 2
+    assert (code, out, err) == (0, "ended well\n", "")
+
+
+async def test_second_signal_to_the_parent_stops_what_runs_in_all_processes(peer: Peer) -> None:
+    async with peer, program(peer.path, 'processes=2, drain="1h"') as running:
+        connections = [(await peer.attached())[0] for _ in range(2)]
+        for connection in connections:
+            connection.hand(a_granted_task(1), handler="email.forever")
+            connection.hand(a_granted_task(2), handler="email.pid")
+            await connection.outcomes(1)
+
+        running.signal(signal.SIGTERM)
+        await asyncio.gather(*[answer_barrier(c) for c in connections])
+        running.signal(signal.SIGTERM)
+        outcomes = [(await connection.outcomes(1))[0] for connection in connections]
+        code, _, _ = await running.ended()
+
+    assert [outcome.kind for outcome in outcomes] == [m.OutcomeKind.DEFER] * 2
+    assert code == 0
 
 
 async def test_process_that_dies_takes_the_others_with_it(peer: Peer) -> None:

@@ -89,9 +89,7 @@ print("hello on stderr", file=sys.stderr)
 start = Path("/proc/self/fd/0").readlink(), os.environ["PILLION_SIDECAR_SOCKET"]
 note(f"start-{os.getpid()}", [str(start[0]), start[1], os.getpgid(0), os.getsid(0)])
 if "deaf" in sys.argv:
-    # The service's own handling of SIGTERM is never reached.
-    signal.signal = lambda *_: None
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    service.stop = lambda: None
 service.run(processes=2 if "forks" in sys.argv else 1)
 """
 
@@ -482,6 +480,22 @@ def test_processes_stop_with_their_sidecar_after_the_drain(system: System) -> No
     [stopped] = events(beside, "stopped")
     assert (stopped["outcomes_recorded"], stopped["outcomes_unrecorded"]) == (1, 0)
     assert task.id
+
+
+def test_forked_service_that_is_replaced_finishes_what_runs(system: System) -> None:
+    beside = supervised(system, "--recycle-tasks", "1", arguments=("forks",))
+    with Client(beside.socket_path) as client:
+        slow: BlockingTask[int] = client.submit("email.slow", {"n": 1})
+        first = wait_for(beside, system.folder / "slow-1")
+
+        client.submit("email.send", {"n": 1}).result(SECONDS_MAX)
+        wait_for_events(beside, "process_told_to_end")
+        # Its processes have heard of it when they take no more.
+        beside.wait_until(lambda: client.inspect()["services"] == 3, "one has left", SECONDS_MAX)
+        (system.folder / "go-1").touch()
+
+        assert slow.result(SECONDS_MAX) == first
+        assert slow.status().deliveries == 1
 
 
 def test_process_that_ends_during_the_drain_is_not_started_again(system: System) -> None:
