@@ -18,7 +18,7 @@ from typing import NamedTuple, assert_never
 
 from protocol import units
 
-Value = str | int | bool | None
+Value = str | int | bool | tuple[str, ...] | None
 
 CONFIG_KEY = "config"
 """Names the file itself, as ``--config`` and ``<PREFIX>CONFIG``; the command reads it."""
@@ -40,6 +40,7 @@ class Kind(Enum):
     SIZE = "size"
     DURATION = "duration"
     FLAG = "flag"
+    LIST = "list"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,10 @@ class Setting:
     low: int = 0
     high: int = 2**63 - 1
     choices: tuple[str, ...] = ()
+    separator: str = ","
+    """Between the items of a list in an environment variable."""
+    item: str = "TEXT"
+    """What an item of a list is called in help."""
 
     @property
     def flag(self) -> str:
@@ -67,11 +72,13 @@ class Setting:
         """Return the name of the environment variable."""
         return prefix + self.name.upper()
 
-    def expected(self) -> str:
+    def expected(self) -> str:  # noqa: PLR0911 (one per kind)
         """Return the accepted values in words, for errors and for help."""
         match self.kind:
             case Kind.TEXT | Kind.PATH:
                 return f"a {self.kind.value} that is not empty"
+            case Kind.LIST:
+                return "a list of texts that are not empty"
             case Kind.CHOICE:
                 return "one of " + ", ".join(self.choices)
             case Kind.FLAG:
@@ -96,6 +103,8 @@ class Setting:
             return units.format_duration_ms(value)
         if self.kind is Kind.SIZE and isinstance(value, int):
             return units.format_size(value)
+        if isinstance(value, tuple):
+            return self.separator.join(value)
         return str(value)
 
 
@@ -117,8 +126,12 @@ class SettingsError(Exception):
 class Values(Mapping[str, Resolved]):
     """What ``resolve`` found: each value with its origin, and typed access to the values."""
 
-    def __init__(self, resolved: Mapping[str, Resolved]) -> None:
+    def __init__(
+        self, resolved: Mapping[str, Resolved], sections: Mapping[str, object] | None = None
+    ) -> None:
         self._resolved = dict(resolved)
+        self.sections = dict(sections or {})
+        """Of the file, the sections asked for, as they stand there; who asked checks them."""
 
     def __getitem__(self, name: str) -> Resolved:
         return self._resolved[name]
@@ -138,6 +151,12 @@ class Values(Mapping[str, Resolved]):
     def text_or_none(self, name: str) -> str | None:
         """Return a text or path that need not be set."""
         return None if self._resolved[name].value is None else self.text(name)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return a list."""
+        value = self._resolved[name].value
+        assert isinstance(value, tuple), name
+        return value
 
     def number(self, name: str) -> int:
         """Return an integer, size (bytes) or duration (milliseconds)."""
@@ -164,6 +183,7 @@ def resolve(  # noqa: PLR0913 (three sources, and the names of two)
     environ: Mapping[str, str],
     file_text: str | None = None,
     file_name: str = "",
+    sections: Sequence[str] = (),
 ) -> Values:
     """Return the value of every setting in the table.
 
@@ -174,16 +194,19 @@ def resolve(  # noqa: PLR0913 (three sources, and the names of two)
         environ: The whole environment. An empty variable counts as not set.
         file_text: The TOML file, or None when there is none.
         file_name: For origins and errors.
+        sections: What the file may hold beside settings; returned as it stands there.
 
     Raises:
         SettingsError: A name is not known or a value is not accepted, in whichever source.
     """
     known = {setting.name: setting for setting in table}
     problems: list[str] = []
+    document = _document(file_text, file_name, problems)
+    apart = {name: document.pop(name) for name in sections if name in document}
     sources = [
         _from_flags(known, flags),
         _from_environment(known, prefix, environ, problems),
-        _from_file(known, file_text, file_name, problems),
+        _from_file(known, document, file_name, problems),
     ]
     resolved: dict[str, Resolved] = {}
     for name, setting in known.items():
@@ -198,7 +221,7 @@ def resolve(  # noqa: PLR0913 (three sources, and the names of two)
                     problems.append(f"{name} = {_shown(raw)} ({origin}): {error}")
     if problems:
         raise SettingsError(problems)
-    return Values(resolved)
+    return Values(resolved, apart)
 
 
 _Source = dict[str, tuple[object, str]]
@@ -207,7 +230,9 @@ _Source = dict[str, tuple[object, str]]
 def _from_flags(known: Mapping[str, Setting], flags: Mapping[str, object]) -> _Source:
     assert not flags.keys() - known.keys(), "the command has a flag that the table lacks"
     return {
-        name: (raw, f"flag {known[name].flag}") for name, raw in flags.items() if raw is not None
+        name: (raw, f"flag {known[name].flag}")
+        for name, raw in flags.items()
+        if raw is not None and raw != ()
     }
 
 
@@ -226,15 +251,18 @@ def _from_environment(
     return found
 
 
+def _document(text: str | None, name: str, problems: list[str]) -> dict[str, object]:
+    try:
+        return tomllib.loads(text or "")
+    except tomllib.TOMLDecodeError as error:
+        problems.append(f"file {name}: not TOML: {error}")
+        return {}
+
+
 def _from_file(
-    known: Mapping[str, Setting], text: str | None, name: str, problems: list[str]
+    known: Mapping[str, Setting], document: Mapping[str, object], name: str, problems: list[str]
 ) -> _Source:
     origin = f"file {name}"
-    try:
-        document = tomllib.loads(text or "")
-    except tomllib.TOMLDecodeError as error:
-        problems.append(f"{origin}: not TOML: {error}")
-        return {}
     problems.extend(
         f"{origin}: no setting is called {_shown(key)}{_near(key, known)}"
         for key in sorted(document.keys() - known.keys())
@@ -261,6 +289,10 @@ _FLAG_WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False,
 
 def _read(setting: Setting, raw: object) -> Value:  # noqa: PLR0911 (one per kind)
     match setting.kind, raw:
+        case (Kind.LIST, str()):
+            return _texts([part.strip() for part in raw.split(setting.separator)])
+        case (Kind.LIST, list() | tuple()):
+            return _texts(raw)
         case (Kind.FLAG, bool()):
             return bool(raw)
         case (_, bool()):
@@ -283,6 +315,12 @@ def _read(setting: Setting, raw: object) -> Value:  # noqa: PLR0911 (one per kin
             return None
 
 
+def _texts(raw: Sequence[object]) -> tuple[str, ...] | None:
+    """Return a list of texts, or None if something in it is no text or empty."""
+    texts = [part for part in raw if isinstance(part, str) and part and "\0" not in part]
+    return tuple(texts) if len(texts) == len(raw) else None
+
+
 def describe(table: Sequence[Setting], values: Values) -> list[str]:
     """Return the values in effect as lines of a TOML file, each with its origin as a comment."""
     lines = []
@@ -293,6 +331,8 @@ def describe(table: Sequence[Setting], values: Values) -> list[str]:
             continue
         bare = setting.kind in (Kind.FLAG, Kind.INTEGER)
         text = setting.format(value)
+        if isinstance(value, tuple):
+            bare, text = True, f"[{', '.join(map(_quoted, value))}]"
         lines.append(f"{setting.name} = {text if bare else _quoted(text)}  # {origin}")
     return lines
 
@@ -314,6 +354,8 @@ class Option(NamedTuple):
     metavar: str
     help: str
     is_switch: bool
+    is_list: bool
+    """Whether it may be written more than once."""
 
 
 def options(table: Sequence[Setting], prefix: str) -> list[Option]:
@@ -324,12 +366,15 @@ def options(table: Sequence[Setting], prefix: str) -> list[Option]:
 def _option(setting: Setting, prefix: str) -> Option:
     switch = setting.kind is Kind.FLAG
     no = f"/--no-{setting.flag[2:]}" if switch else ""
-    metavar = "|".join(setting.choices) if setting.choices else setting.kind.value.upper()
-    facts = [f"default: {setting.format(setting.default)}"] if setting.default is not None else []
+    is_list = setting.kind is Kind.LIST
+    metavar = setting.item if is_list else setting.kind.value.upper()
+    if setting.choices:
+        metavar = "|".join(setting.choices)
+    has_default = setting.default not in (None, ())
+    facts = [f"default: {setting.format(setting.default)}"] if has_default else []
     facts.append(f"env: {setting.variable(prefix)}")
-    return Option(
-        setting.name, setting.flag + no, metavar, f"{setting.help}  [{'; '.join(facts)}]", switch
-    )
+    text = f"{setting.help}  [{'; '.join(facts)}]"
+    return Option(setting.name, setting.flag + no, metavar, text, switch, is_list)
 
 
 def _near(name: str, known: Mapping[str, object]) -> str:

@@ -1,5 +1,6 @@
 import tomllib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -26,6 +27,7 @@ TABLE = (
     Setting("loop", Kind.CHOICE, "fast", "Which.", choices=("fast", "slow")),
     Setting("folder", Kind.PATH, None, "Whereto."),
     Setting("pause", Kind.DURATION, None, "Need not be set."),
+    Setting("names", Kind.LIST, (), "Any number of them.", item="NAME"),
 )
 
 
@@ -231,3 +233,43 @@ def test_option_names_flag_default_and_variable() -> None:
     assert found["loud"].is_switch
     assert found["loop"].metavar == "fast|slow"
     assert found["folder"].help == "Whereto.  [env: PILLION_TEST_FOLDER]"
+
+
+@pytest.mark.parametrize(
+    ("source", "origin"),
+    [
+        ({"flags": {"names": ("a", "b")}}, "flag --names"),
+        ({"environ": {"PILLION_TEST_NAMES": "a, b"}}, "environment PILLION_TEST_NAMES"),
+        ({"file_text": 'names = ["a", "b"]'}, "file x.toml"),
+    ],
+)
+def test_list_may_come_from_each_source(source: dict[str, Any], origin: str) -> None:
+    values = resolved(**source)
+
+    assert values.texts("names") == ("a", "b")
+    assert values["names"].origin == origin
+    assert f'names = ["a", "b"]  # {origin}' in describe(TABLE, values)
+
+
+def test_list_that_no_flag_gives_is_the_default() -> None:
+    assert resolved({"names": ()}).texts("names") == ()
+    assert next(o for o in options(TABLE, PREFIX) if o.name == "names").is_list
+
+
+@pytest.mark.parametrize("text", ['names = [""]', "names = [1]", "names = 3"])
+def test_list_of_something_else_is_refused(text: str) -> None:
+    [problem] = problems(file_text=text)
+
+    assert "expected a list of texts" in problem
+
+
+def test_sections_asked_for_are_returned_as_they_stand() -> None:
+    text = 'count = 3\n[parts."a.b"]\nx = 1'
+
+    values = resolve(
+        TABLE, prefix=PREFIX, flags={}, environ={}, file_text=text, sections=("parts",)
+    )
+
+    assert values.sections == {"parts": {"a.b": {"x": 1}}}
+    assert values.number("count") == 3
+    assert "no setting is called 'parts'" in problems(file_text=text)[0]
