@@ -74,6 +74,8 @@ class Effects:
     reads: list[Ask] = field(default_factory=list)
     messages: list[Outgoing] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    events: list[Note] = field(default_factory=list)
+    """For those who watch, not for the log: there may be one per task."""
 
     def __bool__(self) -> bool:
         return bool(self.writes or self.reads or self.messages or self.notes)

@@ -118,6 +118,13 @@ class Granting:
         task.deliveries += 1
         task.session = session
         task.granted_ms = now.wall_ms
+        figures = handler.figures
+        wait_ms = now.wall_ms - task.due_ms
+        if wait_ms > 0:
+            figures.wait[wait_ms.bit_length()] += 1
+            figures.wait_ms += wait_ms
+        else:
+            figures.wait[0] += 1  # Or the clock was set back.
         ledger.leased[task.id] = task
         handler.leased += 1
         session.leases += 1

@@ -186,6 +186,7 @@ class Greeting:
             leases = self._leases(session)
             for task in leases:
                 self._settlement.lose(now, task)
+            self._ledger.count("lease_expired", len(leases))
             self._end(session, "session_expired", f"{len(leases)} leases lost")
 
     def _leases(self, session: Session) -> list[Task]:

@@ -4,6 +4,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 from zlib import crc32
 
+from coordinator.core.figures import Figures
 from coordinator.core.ready_queue import ReadyQueue
 from coordinator.core.task import Task
 from protocol.messages import Priority
@@ -28,6 +29,7 @@ class Handler:
     __slots__ = (
         "changed",
         "dead",
+        "figures",
         "leased",
         "name",
         "name_crc",
@@ -37,8 +39,6 @@ class Handler:
         "rotation",
         "scheduled",
         "sessions",
-        "submitted",
-        "succeeded",
         "virtual_time",
     )
 
@@ -48,10 +48,7 @@ class Handler:
         self.name_crc = crc32(name.encode())
         self.policy = Policy()
         self.queues = tuple(ReadyQueue(number, priority) for priority in Priority)
-        self.submitted = 0
-        """Tasks accepted since the start."""
-        self.succeeded = 0
-        """Tasks that succeeded since the start."""
+        self.figures = Figures()
         self.scheduled = 0
         self.leased = 0
         self.dead = 0

@@ -70,6 +70,10 @@ class Ledger:
         """Tell operators of something rare."""
         self.effects.notes.append(Note(event, fields))
 
+    def tell(self, event: str, **fields: Any) -> None:
+        """Tell those who watch of something that may happen to many tasks."""
+        self.effects.events.append(Note(event, fields))
+
     def count(self, name: str, times: int = 1) -> None:
         """Count something."""
         self.counts[name] = self.counts.get(name, 0) + times
@@ -225,6 +229,14 @@ class Ledger:
         if task.state is State.DEAD:
             task.handler.dead += 1
             self.touch(task.handler)
+        figures = task.handler.figures
+        figures.finished[task.state] += 1
+        total_ms = now.wall_ms - task.submitted_ms
+        if total_ms > 0:
+            figures.total[total_ms.bit_length()] += 1
+            figures.total_ms += total_ms
+        else:
+            figures.total[0] += 1
         self.save(task)
         remove_ms = now.wall_ms + self.config.retention_ms(task.state)
         ended = self.ended.get(remove_ms)

@@ -7,12 +7,14 @@ has ended is still taken if it ends the task and no later lease was granted.
 from typing import Any
 
 from coordinator.core.effects import GetMany, Now
+from coordinator.core.figures import AttemptResult
 from coordinator.core.layout import task_key
 from coordinator.core.ledger import Ledger
 from coordinator.core.queries import Queries
 from coordinator.core.retry import backoff_ms, jitter_of
 from coordinator.core.task import Change, Task
 from protocol.errors import Code
+from protocol.ids import to_text
 from protocol.limits import ERROR_MESSAGE_CHARS_MAX, HISTORY_MAX
 from protocol.messages import (
     AttemptRecord,
@@ -59,10 +61,15 @@ class Settlement:
         kind, value = outcome.kind, outcome.value
         sidecar = "" if task.session is None else task.session.sidecar
         self._ledger.end_lease(task)
+        figures = task.handler.figures
+        figures.attempts[kind] += 1
         if kind is OutcomeKind.RETURNED:
             self._ledger.count("returned")
             self._again(now, task)
             return
+        run_us = outcome.run_us
+        figures.run[(run_us // 1000).bit_length()] += 1
+        figures.run_us += run_us
         _remember(now, task, outcome, sidecar)
         if kind is OutcomeKind.SUCCESS:
             task.attempts += 1
@@ -88,11 +95,13 @@ class Settlement:
             now, task, Outcome(task.id, task.token, OutcomeKind.LOST, run_us, LEASE_LOST), sidecar
         )
         task.crashes += 1 if began else 0
+        task.handler.figures.attempts[AttemptResult.LEASE_LOST] += 1
         self._lost(now, task, LEASE_LOST)
 
     def give_back(self, now: Now, task: Task) -> None:
         """End a lease that was never used; nothing is charged."""
         self._ledger.end_lease(task)
+        task.handler.figures.attempts[AttemptResult.RETURNED] += 1
         self._ledger.count("returned")
         self._again(now, task)
 
@@ -100,7 +109,6 @@ class Settlement:
         task.change(Change.SUCCESS)
         if type(value) is Result:
             task.result = value
-        task.handler.succeeded += 1
         self._finish(now, task)
 
     def _defer(self, now: Now, task: Task, value: Any) -> None:
@@ -113,6 +121,10 @@ class Settlement:
 
     def _failed(self, now: Now, task: Task, kind: OutcomeKind, value: Any) -> None:
         task.attempts += 1
+        if type(value) is Failure and value.error_type == "timeout":
+            attempts = task.handler.figures.attempts
+            attempts[kind] -= 1
+            attempts[AttemptResult.TIMEOUT] += 1
         if kind is OutcomeKind.FATAL:
             self._die(now, task, "", value)
         elif self._used_up(task):
@@ -141,6 +153,7 @@ class Settlement:
             self._queries.ended(now, task)
             return
         task.change(Change.RETURN)
+        self._ledger.count("redelivered")
         self._ledger.guard_expiry(task)
         self._ledger.make_ready(task, front=True)
         self._ledger.save(task)
@@ -175,6 +188,13 @@ class Settlement:
         task.error = (f"{why}; last: {cause}" if why else cause)[:ERROR_MESSAGE_CHARS_MAX]
         task.change(Change.FATAL)
         self._ledger.count("dead")
+        self._ledger.tell(
+            "task_dead",
+            id=to_text(task.id),
+            handler=task.handler.name,
+            error_type=failure.error_type,
+            attempts=task.attempts,
+        )
         self._finish(now, task)
 
     def _finish(self, now: Now, task: Task) -> None:

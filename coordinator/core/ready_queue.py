@@ -8,6 +8,7 @@ of millions therefore costs the memory of its window.
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 
 from coordinator.core.layout import ROW_ENTRIES_MAX
 from coordinator.core.task import Task
@@ -122,6 +123,13 @@ class ReadyQueue:
             if task.state is State.READY:
                 self.live -= 1
                 self.count -= 1
+                return task
+        return None
+
+    def head(self) -> Task | None:
+        """Return the task in memory that is taken next, and leave it there."""
+        for task in chain(self.returned, self.window):
+            if task.state is State.READY:
                 return task
         return None
 

@@ -110,6 +110,11 @@ class Shard:
         """How often each thing happened since the start."""
         return self._ledger.counts
 
+    @property
+    def ledger(self) -> Ledger:
+        """Memory, for ``core.overview`` and others that look and change nothing."""
+        return self._ledger
+
     def next_due_ms(self, now: Now) -> int | None:
         """Return after how many milliseconds a ``Tick`` is due, or None when nothing is pending."""
         elapsed = [

@@ -186,7 +186,7 @@ class Submissions:
         else:
             ledger.make_ready(task)
         ledger.save(task)
-        handler.submitted += 1
+        handler.figures.submitted += 1
 
     def _apply_options(self, task: Task, options: dict[str, Any]) -> None:
         own = dict(options)
