@@ -2,11 +2,17 @@
 
 WORKING --drain_ms--> STOPPING --nothing held--> RECORDING --recorded, or record_ms--> OVER
    +------------------nothing held-------------------^
+
+In all it takes ``drain_ms`` and ``end_ms`` at most, however much of it the attempts used up. Only
+where a process that was killed stays does it take longer: what may run is not given back.
 """
 
 from enum import IntEnum
 
 from sidecar.core.terms import NEVER_MS, Terms
+
+RECORD_MS_MIN = 500
+"""Time to record what came to its end late, in any case."""
 
 
 class Stage(IntEnum):
@@ -29,6 +35,8 @@ class Drain:
         self._terms = terms
         self.stage = Stage.NOT_BEGUN
         self.due_ms = NEVER_MS
+        self._end_ms = NEVER_MS
+        """When all of it shall be over."""
 
     @property
     def begun(self) -> bool:
@@ -39,6 +47,7 @@ class Drain:
         """Begin to end."""
         self.stage = Stage.WORKING
         self.due_ms = now_ms + self._terms.drain_ms
+        self._end_ms = self.due_ms + self._terms.end_ms
 
     def stop_due(self, now_ms: int) -> bool:
         """Tell whether running attempts are to be stopped now."""
@@ -54,7 +63,8 @@ class Drain:
         """Move on; return True once, when the end has come."""
         if self.stage in (Stage.WORKING, Stage.STOPPING) and not held:
             self.stage = Stage.RECORDING
-            self.due_ms = now_ms + self._terms.record_ms
+            at_most_ms = max(self._end_ms, now_ms + RECORD_MS_MIN)
+            self.due_ms = min(now_ms + self._terms.record_ms, at_most_ms)
         if self.stage is Stage.RECORDING and (not unrecorded or now_ms >= self.due_ms):
             self.stage = Stage.OVER
             self.due_ms = NEVER_MS

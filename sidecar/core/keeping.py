@@ -1,7 +1,8 @@
 """When outcomes are kept in the spool as well: while nobody can record them, and at the end.
 
 An outcome is in memory until it is recorded. If this process ended before, its task would run once
-more; so after a while without a session, and before the process leaves, outcomes are journaled.
+more; so after a while without a session, or with one that records nothing, and before the process
+leaves, outcomes are journaled.
 """
 
 from sidecar.core.events import SpoolWork
@@ -45,9 +46,12 @@ class Keeping:
             return NEVER_MS  # What comes while the shell is at work goes into its next.
         if self._recording:
             return 0
-        if self._closed_since_ms is None:
-            return NEVER_MS
-        return self._closed_since_ms + self._terms.journal_after_ms
+        due_ms = NEVER_MS
+        if self._closed_since_ms is not None:
+            due_ms = self._closed_since_ms + self._terms.journal_after_ms
+        if self._unrecorded.silent_since_ms is not None:
+            due_ms = min(due_ms, self._unrecorded.silent_since_ms + self._terms.journal_silent_ms)
+        return due_ms
 
     def due_ms(self, spool_due_ms: int, *, open_: bool) -> int:
         """Return when something is to be spooled, journaled, or sent again after a pause."""

@@ -25,6 +25,8 @@ class Unrecorded:
         self._number = 0
         self._journaled: set[Lease] = set()
         self._unjournal: list[Lease] = []
+        self.silent_since_ms: int | None = None
+        """Since when outcomes are on their way and none was recorded."""
         self.recorded = 0
         self.not_taken = 0
         """Outcomes the coordinator did not take: of leases that were gone."""
@@ -73,6 +75,8 @@ class Unrecorded:
         room = IN_FLIGHT_MAX - len(self._in_flight)
         if self._gathered and room > 0:
             self._load(room)
+            if self.silent_since_ms is None:
+                self.silent_since_ms = now_ms
         messages = []
         for number in self._unsent:
             batch = self._in_flight[number][1]
@@ -99,6 +103,7 @@ class Unrecorded:
         if sent is None:
             return None
         sent_ms, outcomes = sent
+        self.silent_since_ms = now_ms if self._in_flight else None
         self.recorded += len(outcomes)
         self.not_taken += len(message.exceptions)
         if self._journaled:

@@ -36,6 +36,9 @@ class Terms:
     """How long an attempt revoked at the end of the drain has to say what it came to."""
     record_ms: int = 5_000
     """How long the end waits for outcomes to be recorded; then their leases run out."""
+    end_ms: int = 3_500
+    """How long stopping and recording may take together when the drain was used up: with it, and a
+    second for what peers have to read, the end takes less than the usual 30 s."""
     cancel_grace_ms: int = 5_000
     """How long a timed-out attempt has to say so before the sidecar reports it."""
     attach_ms: int = 5_000
@@ -50,6 +53,8 @@ class Terms:
     """Spooled batches kept in memory; the rest is read back when its turn comes."""
     journal_after_ms: int = 500
     """Without a session for this long, outcomes are kept in the spool as well."""
+    journal_silent_ms: int = 1_000
+    """With a session that records nothing for this long, likewise."""
     submit_bytes_max: int = 64 * limits.MIB
     submit_bytes_per_connection_max: int = 16 * limits.MIB
     submit_bytes_in_flight_max: int = 8 * limits.MIB

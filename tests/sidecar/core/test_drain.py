@@ -3,7 +3,7 @@
 from protocol import messages as m
 from sidecar.core import events as e
 from tests.sidecar.core.driver import APP, HANDLER, SERVICE, Driver, running
-from tests.support.builders import a_granted_task, a_lease, an_outcome, task_id
+from tests.support.builders import a_granted_task, a_lease, an_attach, an_outcome, task_id
 
 DRAIN_MS = 25_000
 STOP_GRACE_MS = 2_000
@@ -134,6 +134,40 @@ def test_end_waits_for_the_record_but_not_for_ever() -> None:
 
     assert driver.stopped()
     assert driver.notes[-1] == e.Note("drain_ended", {"unrecorded": 1})
+
+
+def test_end_that_uses_up_its_drain_fits_the_usual_30_seconds() -> None:
+    driver = running(1)
+    driver.step(e.Drain())
+
+    driver.keep_alive(29_000 - 1)
+
+    assert driver.notes[-1] == e.Note("drain_ended", {"unrecorded": 1})
+    assert driver.stopped()
+
+
+def test_what_ends_late_has_time_to_be_recorded() -> None:
+    driver = running(1)
+    driver.step(e.LocalOpened(3, 7))
+    driver.local(
+        3,
+        an_attach(
+            service="email", declarations=[m.Declaration(HANDLER, {})], slots=[m.Limit(HANDLER, 1)]
+        ),
+    )
+    driver.demand(1, 3)
+    driver.tell(an_outcome(1))
+    record_all(driver)
+    driver.grant(a_granted_task(2))
+    driver.step(e.Drain())
+    driver.keep_alive(DRAIN_MS + STOP_GRACE_MS + 60_000)
+
+    driver.close(3)
+    driver.step(e.ProcessEnded(7, m.Failure("crash", "killed"), True))
+
+    assert not driver.stopped()
+    assert [(o.id, o.kind) for o in record_all(driver)] == [(task_id(2), RETURNED)]
+    assert driver.stopped()
 
 
 def test_end_without_a_session_says_no_goodbye_to_the_coordinator() -> None:

@@ -6,7 +6,7 @@ from tests.sidecar.core.driver import APP, HEARTBEAT_MS, SERVICE
 from tests.sidecar.core.spooling import SPOOL_AFTER_MS, SpoolDriver, Store, away, spooled
 from tests.support.builders import a_granted_task, a_lease, an_outcome, task_id
 
-JOURNAL_AFTER_MS = 500
+JOURNAL_AFTER_MS, JOURNAL_SILENT_MS = 500, 1_000
 RECORD_MS = 5_000
 DRAIN_MS = 25_000
 
@@ -54,12 +54,42 @@ def test_outcome_is_journaled_after_a_while_without_a_session() -> None:
     assert driver.facts()["outcomes_journaled"] == 2
 
 
+def test_outcome_is_journaled_while_the_coordinator_is_silent_in_an_open_session() -> None:
+    driver = working(1, 2)
+    driver.commits_at_once = True
+    driver.tell(an_outcome(1))
+
+    driver.advance(JOURNAL_SILENT_MS - 1)
+    assert driver.store.outcomes == {}
+    driver.advance(1)
+    assert list(driver.store.outcomes) == [a_lease(1)]
+    driver.tell(an_outcome(2))
+
+    assert list(driver.store.outcomes) == [a_lease(1), a_lease(2)]
+    assert driver.facts()["link"] == "open"
+    driver.coordinator(m.Recorded(1, []))
+    driver.coordinator(m.Recorded(2, []))
+    assert driver.store.outcomes == {}
+
+
+def test_coordinator_that_records_slowly_is_not_silent() -> None:
+    driver = working(*range(1, 11))
+    for number in range(1, 11):
+        driver.tell(an_outcome(number))
+    for number in range(1, 8):
+        driver.keep_alive(JOURNAL_SILENT_MS - 1)
+        driver.coordinator(m.Recorded(number, []))
+
+    assert driver.work is None
+
+
 def test_short_break_of_the_link_journals_nothing() -> None:
     driver = working(1)
     driver.tell(an_outcome(1))
     driver.step(e.LinkDown())
     driver.advance(JOURNAL_AFTER_MS - 1)
     driver.open(resumed=True)
+    record(driver)
 
     driver.keep_alive(10 * JOURNAL_AFTER_MS)
 

@@ -487,11 +487,13 @@ def test_forked_service_that_is_replaced_finishes_what_runs(system: System) -> N
     with Client(beside.socket_path) as client:
         slow: BlockingTask[int] = client.submit("email.slow", {"n": 1})
         first = wait_for(beside, system.folder / "slow-1")
+        leader = events(beside, "process_started")[0]["pid"]
+        children = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
+        [idle] = [int(pid) for pid in children if int(pid) != first]
+        watched = watch(idle)
 
         client.submit("email.send", {"n": 1}).result(SECONDS_MAX)
-        wait_for_events(beside, "process_told_to_end")
-        # Its processes have heard of it when they take no more.
-        beside.wait_until(lambda: client.inspect()["services"] == 3, "one has left", SECONDS_MAX)
+        assert is_gone(watched)
         (system.folder / "go-1").touch()
 
         assert slow.result(SECONDS_MAX) == first
