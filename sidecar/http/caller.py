@@ -9,6 +9,8 @@ from protocol.messages import (
     Answer,
     Attach,
     Batch,
+    Cancel,
+    Cancellation,
     Inspect,
     Inspected,
     Message,
@@ -52,7 +54,13 @@ class Caller:
         """Ask for the status of a task."""
         self._request += 1
         self._replies[self._request] = done
-        self._tell(Query([Question(self._request, task_id, wait_ms)]))
+        self._tell(Query([Question(self._request, task_id, wait_ms, revision)]))
+
+    def cancel(self, task_id: bytes, reason: str, *, done: Callable[[Reply], None]) -> None:
+        """Cancel a task."""
+        self._request += 1
+        self._replies[self._request] = done
+        self._tell(Cancel([Cancellation(self._request, task_id, reason)]))
 
     def inspect(self, done: Callable[[Facts], None]) -> None:
         """Ask the sidecar about itself."""

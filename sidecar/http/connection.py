@@ -79,6 +79,7 @@ class HttpConnection(Caller, asyncio.Protocol):
 
     def _tell(self, message: Message) -> None:
         self._owner.received(self, message)
+        self._owner.turned()
 
     # In
 
@@ -181,7 +182,6 @@ class HttpConnection(Caller, asyncio.Protocol):
             self._out.append(_CONTINUE)
         self._corked = False
         self._flush()
-        self._owner.turned()
         if not self._closing:
             self._set_reading()
             self._set_due()

@@ -54,6 +54,9 @@ class HttpPeer(Protocol):
     ) -> None:
         """Ask for the status of a task."""
 
+    def cancel(self, task_id: bytes, reason: str, *, done: Callable[[Reply], None]) -> None:
+        """Cancel a task."""
+
     def inspect(self, done: Callable[[dict[str, int | str]], None]) -> None:
         """Ask the sidecar about itself."""
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from protocol.limits import MIB
 from sidecar.gateway.peer import Owner
+from sidecar.http import index
 from sidecar.http.connection import NEVER, HttpConnection
 from sidecar.http.exchange import Route
 from sidecar.http.reader import Room
@@ -23,6 +24,7 @@ class HttpServer:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self.router = Router(routes)
+        self.router.add(index.routes(self.router))
         self.room = Room(BODIES_BYTES_MAX)
         self._connections: dict[int, HttpConnection] = {}
         self._timer: asyncio.TimerHandle | None = None
