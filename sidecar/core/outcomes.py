@@ -61,6 +61,10 @@ class Unrecorded:
         self._journaled.update([Lease(o[0], o[1]) for o in fresh])
         return fresh
 
+    def not_journaled(self, outcomes: list[Outcome]) -> None:
+        """Count outcomes as not journaled again: the journal has failed."""
+        self._journaled.difference_update([Lease(o[0], o[1]) for o in outcomes])
+
     def to_unjournal(self) -> list[Lease]:
         """Return the leases whose journaled outcome is recorded now."""
         leases, self._unjournal = self._unjournal, []

@@ -123,6 +123,7 @@ class Sidecar:
                 self._outbox.verdicts(self._spool.done(now_ms, loaded))
             case e.SpoolFailed(detail):
                 self._outbox.verdicts(self._spool.failed(detail))
+                self._unrecorded.not_journaled(self._spool.unsaved)
             case e.Drain():
                 self._begin_drain(now_ms)
 

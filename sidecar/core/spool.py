@@ -51,6 +51,8 @@ class Spool:
         self._failed = False
         self.count = found.count
         self.bytes = found.bytes
+        self.unsaved: list[Outcome] = []
+        """Outcomes that were to be journaled when the store failed."""
         self.refused = 0
         """Spooled tasks that the coordinator refused; nobody was left to be told."""
         self.left_alone = 0
@@ -290,6 +292,7 @@ class Spool:
         self.available, self._failed = False, True
         work, self._working = self._working, None
         work.puts += self._next.puts
+        self.unsaved = work.outcome_puts + self._next.outcome_puts
         self._next = SpoolWork()
         self._uncommitted_bytes = 0
         for number, tasks in work.puts:

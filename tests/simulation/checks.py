@@ -75,7 +75,10 @@ class Checks:
         self._batches: dict[tuple[bytes, int], bytes] = {}
         self._outcomes: dict[tuple[bytes, int], list[Outcome]] = {}
         self._asked: dict[Wire, Asked] = {}
-        self._incarnations: dict[str, bytes] = {}
+        self._sidecars: dict[str, SidecarProcess] = {}
+        """By name, from their first HELLO on."""
+        self.grants: dict[tuple[bytes, int], tuple[int, int]] = {}
+        """In which session's grant of which number a lease was sent."""
         self._reported: set[bytes] = set()
         """Tasks of which outcomes came since the last flush."""
         self._scanned_at = 0
@@ -134,7 +137,10 @@ class Checks:
 
     def _expect_charges(self, sidecar: str) -> None:
         """Expect that the leases of a session that has expired are charged by this commit."""
-        incarnation = self._incarnations[sidecar]
+        process = self._sidecars[sidecar]
+        incarnation = process.incarnation
+        if process.alive:
+            process.duties.check_given_up(self.model._config.session_timeout_ms)
         for task_id, (_, holder) in self.model.leases.items():
             # What the last commit granted may not have been handed over, and is then not charged.
             spared = task_id in self.model.just_granted or task_id in self._reported
@@ -161,16 +167,18 @@ class Checks:
     def sent(self, coordinator: "CoordinatorProcess", wire: "Wire", message: Message) -> None:
         """Check that what leaves the coordinator is durable."""
         match message:
-            case Grant(_, _, groups):
+            case Grant(session, number, groups):
                 for _, tasks in groups:
                     for task in tasks:
                         self._check_granted(task)
+                        self.grants[task.id, task.token] = (session, number)
             case Recorded(number, exceptions):
-                outcomes = self._outcomes.get((wire.sidecar.incarnation, number), [])
                 places = {exception.place for exception in exceptions}
-                for place, outcome in enumerate(outcomes):
-                    if place not in places:
-                        self._check_recorded(outcome)
+                for place, outcome in enumerate(
+                    self._outcomes.get((wire.sidecar.incarnation, number), [])
+                ):
+                    check = self._check_refused if place in places else self._check_recorded
+                    check(outcome)
             case Accepted(verdicts):
                 for verdict in verdicts:
                     if verdict.code is None:
@@ -198,6 +206,15 @@ class Checks:
             settled = record[STATE] >= State.SUCCEEDED
         if not settled:
             raise Broken("a recorded outcome is durable", f"{outcome}, store {record}")
+
+    def _check_refused(self, outcome: Outcome) -> None:
+        """What a handler came to in the end is taken, late or not, unless another has the task."""
+        record = self.model.records.get(outcome.id)
+        if record is None or outcome.kind not in (OutcomeKind.SUCCESS, OutcomeKind.FATAL):
+            return
+        latest = self.model.granted.get(outcome.id) == outcome.token
+        if latest and record[STATE] < State.SUCCEEDED:
+            raise Broken("an end is taken late", f"{outcome}, store {record}")
 
     def _check_accepted(self, batch: bytes, rejected: set[int]) -> None:
         for place, entry in enumerate(self._entries[batch]):
@@ -241,7 +258,7 @@ class Checks:
         """Take note of what a sidecar sends to the coordinator."""
         match message:
             case Hello():
-                self._incarnations[sidecar.name] = message.incarnation
+                self._sidecars[sidecar.name] = sidecar
             case Outcomes(number, outcomes):
                 self._outcomes[sidecar.incarnation, number] = outcomes
             case Submit(batches):
@@ -263,6 +280,8 @@ class Checks:
             if note.name == "drain_began" and note.facts["tasks_at_services"]:
                 self._world.hit("drain_returned_leases")
             self._world.hit(f"sidecar_{note.name}")
+            if note.name == "leases_lost":
+                sidecar.duties.gave_up()
             if note.facts.get("reason") == "a grant was lost on the way":
                 self._world.hit("resume_after_lost_grant")
 
@@ -285,6 +304,7 @@ class Checks:
 
     def process_died(self, service: "ServiceProcess") -> None:
         """Take note that everything in a process has ended."""
+        self.model.unbegun.update(service.waiting())
         self.attempts.process_died(service)
 
     def submitted(self, batch: bytes, entries: list[Entry]) -> None:

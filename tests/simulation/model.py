@@ -74,6 +74,8 @@ class Model:
         """How many attempts tasks must have cost once what was flushed is committed."""
         self.just_granted: set[bytes] = set()
         """What the last commit granted."""
+        self.unbegun: set[tuple[bytes, int]] = set()
+        """Leases that had not begun when the process that waited to do so died."""
         self.names: dict[int, str] = {}
         self.contents: dict[bytes, dict[int, Entry]] = {}
         """What was ever submitted under each id, by its checksum."""
@@ -137,12 +139,20 @@ class Model:
             raise Broken("each delivery is counted", where)
         if not old[ATTEMPTS] <= new[ATTEMPTS] <= old[ATTEMPTS] + 1:
             raise Broken("an attempt is charged once", where)
+        if new[CRASHES] > old[CRASHES] and new[STATE] < State.SUCCEEDED:
+            self._check_crash(task_id, new, where)
         if new[ATTEMPTS] > self.attempts_max(new) or new[ATTEMPTS] > new[DELIVERIES]:
             raise Broken("attempts are bounded", where)
         if self.leases.pop(task_id, None) is not None:
             self.leased[new[HANDLER]] -= 1
         elif new[ATTEMPTS] != old[ATTEMPTS] and new[STATE] < State.SUCCEEDED:
             raise Broken("only a lease costs an attempt", where)
+
+    def _check_crash(self, task_id: bytes, new: Record, where: str) -> None:
+        if (task_id, new[TOKEN]) in self.unbegun:
+            raise Broken("what has not begun does not crash", where)
+        if new[CRASHES] >= self._plan.policies[self.names[new[HANDLER]]]["crashes_max"]:
+            raise Broken("crashes are bounded", where)
 
     def attempts_max(self, record: Record) -> int:
         """Return how many attempts a task may cost."""

@@ -16,6 +16,7 @@ from protocol.messages import (
     Failure,
     Goodbye,
     GrantedTask,
+    Lease,
     Limit,
     Message,
     Outcome,
@@ -31,7 +32,7 @@ from protocol.messages import (
 from tests.simulation.process import Process
 from tests.simulation.sidecar_process import SERVICE
 from tests.simulation.stream import Stream
-from tests.simulation.world import MS, SECOND, Alarm, Clock, World
+from tests.simulation.world import MS, SECOND, Alarm, Broken, Clock, World
 
 if TYPE_CHECKING:
     from tests.simulation.checks import Checks
@@ -48,7 +49,10 @@ _TIMEOUT = Failure("timeout", "it ran too long")
 class Attempt:
     """One execution, from its true begin to its true end."""
 
-    __slots__ = ("began_us", "deaf", "handler", "key", "service", "sidecar", "told")
+    __slots__ = (
+        *("began_us", "deaf", "handler", "key"),
+        *("service", "sidecar", "silent_us", "told"),
+    )
 
     def __init__(
         self, service: "ServiceProcess", sidecar: "SidecarProcess", handler: str, key: Key
@@ -60,6 +64,8 @@ class Attempt:
         self.began_us = service.world.now
         self.deaf = False
         """It ignores that it is told to stop."""
+        self.silent_us = 0
+        """When the sidecar gives it up at the latest, if nothing is heard of it."""
         self.told = False
         """It was told to stop, or its connection has gone."""
 
@@ -231,6 +237,7 @@ class ServiceProcess(Process):
             case "crashonce" if task.delivery == 1:
                 self.world.after(runs_us, lambda: self.run(lambda: self._crash(attempt)))
                 return
+        attempt.silent_us = self.world.now + int(1.02 * timeout_us) + attempt.sidecar.patience_us
         if runs_us > timeout_us and not attempt.deaf and self._keeps_time:
             runs_us, outcome = timeout_us, (OutcomeKind.RETRY, _TIMEOUT)
         self.world.after(runs_us, lambda: self.run(lambda: self._end(place, attempt, *outcome)))
@@ -244,6 +251,18 @@ class ServiceProcess(Process):
             self.world.hit("handler_took_its_process_down")
             self.restart()
 
+    def _check_given_up(self, attempt: Attempt) -> None:
+        """Check that nobody waited for one that did not answer at its timeout and after a grace.
+
+        A supervised process is ended instead, when all it runs has had time to end.
+        """
+        sidecar, lease = attempt.sidecar, Lease(*attempt.key)
+        overdue = self.world.now > attempt.silent_us and not self.number
+        if overdue and sidecar.alive and not sidecar.slept_since(attempt.began_us):
+            if lease in sidecar.core._holdings.leases():
+                raise Broken("no silence is waited for", f"{self.name} {attempt.key}")
+            self.world.hit("silent_attempt_given_up")
+
     def _end(
         self, place: Place, attempt: Attempt, kind: OutcomeKind, value: Result | Failure | None
     ) -> None:
@@ -252,6 +271,7 @@ class ServiceProcess(Process):
             return
         place.free += 1
         if place.running.pop(attempt.key, None) is not None:
+            self._check_given_up(attempt)
             self._tell(Outcome(*attempt.key, kind, 1_000, value))
         else:
             self.world.hit("attempt_outlived_its_connection")
@@ -316,6 +336,15 @@ class ServiceProcess(Process):
                     place.waiting.remove(task)
                     self.world.hit("unbegun_task_given_back")
                     self._tell(Outcome(*key, OutcomeKind.RETURNED, 0, None))
+
+    def waiting(self) -> list[Key]:
+        """Return what is here and has not begun, where each slot was taken."""
+        return [
+            (task.id, task.token)
+            for place in self._places.values()
+            if not place.free and len(place.running) == place.slots
+            for task in place.waiting
+        ]
 
     # --- Demand --------------------------------------------------------------------------------
 

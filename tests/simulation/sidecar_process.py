@@ -26,6 +26,7 @@ from sidecar.core.events import (
 )
 from sidecar.core.sidecar import Sidecar
 from sidecar.core.terms import Identity, Terms
+from tests.simulation.duties import Duties
 from tests.simulation.network import Path, Wire
 from tests.simulation.process import Process
 from tests.simulation.spool_disk import SpoolDisk
@@ -86,6 +87,9 @@ class SidecarProcess(Process):
         self.core = Sidecar(identity, terms, None if spool is None else spool.contents())
         self.wire: Wire | None = None
         self.streams: dict[int, Stream] = {}
+        self.duties = Duties(self, terms, checks)
+        self.patience_us = (int(1.02 * terms.cancel_grace_ms) + 100) * MS
+        """How long after its timeout it waits for an attempt that is silent."""
         self.draining = False
         self._numbers = 0
         self._alarm = Alarm(world, self.name, lambda: self.run(self._flush))
@@ -136,6 +140,7 @@ class SidecarProcess(Process):
                 for data in arrived:
                     message = codec.decode(data)
                     self.core.step(self.now_ms(), FromCoordinator(message))
+                    self.duties.took(message)
                     if isinstance(message, Welcome) and not self.core.session_open:
                         self.world.hit("welcome_not_used")
                 self.turn_soon()
@@ -182,6 +187,7 @@ class SidecarProcess(Process):
         """SIGTERM."""
         self.world.note(f"{self.name} drains")
         self.draining = True
+        self.duties.drains()
         self.core.step(self.now_ms(), Drain())
         self.turn_soon()
 
@@ -213,11 +219,13 @@ class SidecarProcess(Process):
                 self._stuck(event.process, event.at_once)
         for message in effects.to_coordinator:
             self._checks.sidecar_sends(self, message)
+            self.duties.sends(message)
             if self.wire is not None:
                 self.wire.send_up(message)
         for number, message in effects.to_local:
             stream = self.streams.get(number)
             if stream is not None:
+                self.duties.hands_over(message)
                 stream.to_client(message)
         for number in effects.close:
             stream = self.streams.pop(number, None)
@@ -225,12 +233,19 @@ class SidecarProcess(Process):
                 stream.close_sidecar()
                 self.stream_closed(stream)
         if effects.stopped:
+            self.duties.leaves()
             self._ended()
             return
+        self.duties.flushed()
         due_ms = self.core.next_due_ms()
         self._alarm.set(None if due_ms is None else max(self.world.now, self._clock.when(due_ms)))
 
     # --- The spool -----------------------------------------------------------------------------
+
+    @property
+    def spool_at_work(self) -> bool:
+        """Whether the disk of its spool is at work for it."""
+        return self._spooling is not None
 
     def _work_on_spool(self, spool: SpoolDisk, work: SpoolWork) -> None:
         assert self._spooling is None, "one piece of work at a time"

@@ -208,6 +208,23 @@ def test_end_without_a_session_waits_for_the_journal_and_for_nothing_else() -> N
     assert list(driver.store.outcomes) == [a_lease(1)]
 
 
+def test_end_without_a_session_waits_for_the_record_if_the_journal_fails() -> None:
+    """Seed 47 of the simulation: a sidecar left at once, with an outcome that it had nowhere."""
+    driver = working(1)
+    driver.tell(an_outcome(1))
+    driver.step(e.LinkDown())
+    driver.advance(JOURNAL_AFTER_MS)
+    driver.fail()
+
+    driver.step(e.Drain())
+    driver.advance(RECORD_MS - 1)
+    assert not driver.stopped()
+    driver.open()
+    record(driver)
+
+    assert driver.stopped()
+
+
 def test_end_with_a_session_journals_at_once_and_waits_for_the_record() -> None:
     driver = working(1)
     driver.tell(an_outcome(1))
