@@ -5,9 +5,9 @@ cannot tell it any more), or its end at the coordinator, after which no outcome 
 """
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from protocol.messages import (
-    Failure,
     GrantedTask,
     Group,
     Lease,
@@ -17,15 +17,25 @@ from protocol.messages import (
     Revoked,
     Running,
 )
+from sidecar.core.endings import abandoned, returned, unanswered
 from sidecar.core.lane import Key, Lane, Standing
 from sidecar.core.sharing import share
 from sidecar.core.terms import NEVER_MS
 
-_CRASH = Failure("crash", "the connection to the service ended while the attempt ran")
-_TIMEOUT = Failure("timeout", "the attempt ran longer than its timeout")
+_LEASE_STANDS = (Standing.TIMED_OUT, Standing.CANCELLED)
 
 Revocations = list[tuple[int, Revoked]]
 """Whom to tell, and what."""
+
+
+class Cancelled(NamedTuple):
+    """What follows from cancelling leases."""
+
+    told: Revocations
+    recalled: list[tuple[int, Lease]]
+    """Whom to ask first to give back what has not begun."""
+    outcomes: list[Outcome]
+    """Of those that were not handed over."""
 
 
 class Holdings:
@@ -81,11 +91,11 @@ class Holdings:
         for lane in [x for x in self._all_lanes() if x.connection == connection]:
             lanes = self._lanes[lane.handler]
             lanes.remove(lane)
-            begun += _abandoned(now_ms, lane)
+            begun += abandoned(now_ms, lane)
             unused += [Outcome(*key, OutcomeKind.RETURNED, 0, None) for key in lane.waiting]
             if not lanes:
                 del self._lanes[lane.handler]
-                unused += _returned(self._buffered.pop(lane.handler, ()))
+                unused += returned(self._buffered.pop(lane.handler, ()))
         return begun, unused
 
     def _all_lanes(self) -> Iterator[Lane]:
@@ -99,7 +109,7 @@ class Holdings:
         outcomes: list[Outcome] = []
         for handler, tasks in groups:
             if handler not in self._lanes:
-                outcomes += _returned(tasks)
+                outcomes += returned(tasks)
             elif handler in self._buffered:
                 self._buffered[handler] += tasks
             elif tasks:
@@ -137,7 +147,7 @@ class Holdings:
         """
         outcomes: list[Outcome] = []
         for handler in [x for x in self._buffered if self.falling(x)]:
-            outcomes += _returned(self._buffered.pop(handler))
+            outcomes += returned(self._buffered.pop(handler))
         return outcomes
 
     def settle(
@@ -240,13 +250,15 @@ class Holdings:
             for key, stamp in list(lane.begun.items()):
                 if now_ms < stamp.due_ms:
                     pass
-                elif stamp.standing is Standing.LIVE:
+                elif stamp.standing is Standing.LIVE or (
+                    stamp.standing is Standing.CANCELLED and not lane.killable
+                ):
                     told.append((lane.connection, Revoked(*key, "timeout")))
                     lane.revoke(key, Standing.TIMED_OUT, now_ms + self._cancel_grace_ms)
                 elif lane.killable:
                     self._condemn(lane, key)
                 else:
-                    outcomes.append(_unanswered(now_ms, lane, key))
+                    outcomes.append(unanswered(now_ms, lane, key))
                     lane.end(key)
                 self.due_ms = min(self.due_ms, lane.begun[key].due_ms)
         return told, outcomes
@@ -258,7 +270,7 @@ class Holdings:
         in the process have time to end; where leases are gone no time is left.
         """
         standing = lane.begun[key].standing
-        at_once = standing is not Standing.TIMED_OUT or self._stopping
+        at_once = standing not in _LEASE_STANDS or self._stopping
         lane.revoke(key, standing, NEVER_MS)
         self._stuck[lane.connection] = self._stuck.get(lane.connection, False) or at_once
         for other in self._all_lanes():
@@ -269,11 +281,59 @@ class Holdings:
         stuck, self._stuck = self._stuck, {}
         return stuck
 
+    # --- Cancelling ----------------------------------------------------------------------------
+
+    def holds(self, connection: int, key: Key) -> bool:
+        """Tell whether a lease is live on a connection."""
+        lane = self._where[connection].get(key)
+        if lane is None:
+            return False
+        stamp = lane.begun.get(key)
+        return stamp is None or stamp.standing is not Standing.GONE
+
+    def cancel(self, now_ms: int, keys: Iterable[Key]) -> Cancelled:
+        """Stop attempts of cancelled tasks. Their leases stand until it is told what they came to.
+
+        What has not begun by the rule of the lane may have begun in truth, since an outcome may be
+        on its way: so it is recalled and then revoked, and either way the service answers.
+        """
+        done = Cancelled([], [], [])
+        for key in keys:
+            for connection, where in self._where.items():
+                lane = where.get(key)
+                if lane is None:
+                    continue
+                if key in lane.waiting:
+                    done.recalled.append((connection, Lease(*key)))
+                    done.told.append((connection, Revoked(*key, "cancelled")))
+                elif lane.begun[key].standing is Standing.LIVE:
+                    self._cancel(now_ms, lane, key)
+                    done.told.append((connection, Revoked(*key, "cancelled")))
+                break
+            else:
+                done.outcomes.extend(self._take_buffered(key))
+        return done
+
+    def _cancel(self, now_ms: int, lane: Lane, key: Key) -> None:
+        due_ms = lane.begun[key].due_ms
+        if lane.killable:
+            due_ms = min(due_ms, now_ms + self._cancel_grace_ms)
+            self.due_ms = min(self.due_ms, due_ms)
+        lane.revoke(key, Standing.CANCELLED, due_ms)
+
+    def _take_buffered(self, key: Key) -> list[Outcome]:
+        for tasks in self._buffered.values():
+            for task in tasks:
+                if task[:2] == key:
+                    self._drop_buffered({key})
+                    return returned([task])
+        return []
+
     # --- Stopping ------------------------------------------------------------------------------
 
     def give_back(self) -> list[Outcome]:
         """Return what waits here to the coordinator."""
-        outcomes = [x for tasks in self._buffered.values() for x in _returned(tasks)]
+        outcomes = [x for tasks in self._buffered.values() for x in returned(tasks)]
         self._buffered.clear()
         return outcomes
 
@@ -297,7 +357,7 @@ class Holdings:
                 outcomes.append(Outcome(*key, OutcomeKind.RETURNED, 0, None))
                 told.append((lane.connection, Revoked(*key, "stopping")))
             for key, stamp in list(lane.begun.items()):
-                if stamp.standing is Standing.LIVE:
+                if stamp.standing in (Standing.LIVE, Standing.CANCELLED):
                     lane.revoke(key, Standing.STOPPED, due_ms)
                     told.append((lane.connection, Revoked(*key, "stopping")))
                 elif stamp.standing is not Standing.GONE:
@@ -343,28 +403,3 @@ class Holdings:
         return not self._buffered and not any(
             True for lane in self._all_lanes() for _ in lane.live()
         )
-
-
-def _returned(tasks: Iterable[GrantedTask]) -> list[Outcome]:
-    return [Outcome(task[0], task[1], OutcomeKind.RETURNED, 0, None) for task in tasks]
-
-
-def _abandoned(now_ms: int, lane: Lane) -> list[Outcome]:
-    """Return the outcomes of attempts whose connection has ended."""
-    outcomes = []
-    for key, stamp in lane.begun.items():
-        if stamp.standing is Standing.LIVE:
-            run_us = 1000 * (now_ms - stamp.since_ms)
-            outcomes.append(Outcome(*key, OutcomeKind.LOST, run_us, _CRASH))
-        elif stamp.standing is not Standing.GONE:
-            outcomes.append(_unanswered(now_ms, lane, key))
-    return outcomes
-
-
-def _unanswered(now_ms: int, lane: Lane, key: Key) -> Outcome:
-    """Return the outcome of a revoked attempt that did not say what it came to."""
-    stamp = lane.begun[key]
-    run_us = 1000 * (now_ms - stamp.since_ms)
-    if stamp.standing is Standing.TIMED_OUT:
-        return Outcome(*key, OutcomeKind.RETRY, run_us, _TIMEOUT)
-    return Outcome(*key, OutcomeKind.RETURNED, run_us, None)

@@ -25,7 +25,9 @@ class Standing(IntEnum):
     """Revoked because of its timeout; its outcome is still awaited."""
     STOPPED = 2
     """Revoked because the sidecar stops; its outcome is still awaited."""
-    GONE = 3
+    CANCELLED = 3
+    """Revoked because its task was cancelled; its outcome is still awaited."""
+    GONE = 4
     """Its lease has ended; only its slot is still taken."""
 
 

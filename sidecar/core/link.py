@@ -295,3 +295,13 @@ class Link:
     def heartbeat_sent_ms(self) -> int:
         """When the last heartbeat of this session was sent; 0 before the first."""
         return self._heartbeat_sent_ms
+
+    def facts(self, now_ms: int) -> dict[str, int | str]:
+        """Return how the link stands, for people and probes."""
+        valid_ms = max(0, self.deadline_ms - now_ms) if self.deadline_ms < NEVER_MS else 0
+        return {
+            "link": self.phase.value,
+            "link_trouble": self.trouble,
+            "session": self.session,
+            "leases_valid_ms": valid_ms,
+        }

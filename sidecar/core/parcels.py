@@ -4,15 +4,13 @@ Sizes are estimates from above, cheap to compute: exact ones would cost an encod
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from protocol.limits import BATCH_BYTES_MAX, BATCH_TASKS_MAX
-from protocol.messages import Batch, Failure, GrantedTask, Group, Outcome, Reply, Verdict
+from protocol.messages import Batch, Failure, GrantedTask, Group, Outcome, Reply, Update, Verdict
 
 T = TypeVar("T")
 
-_EXTRAS_BYTES = 8 * 1024
-"""Allowed for a task's extras: the last error's text and a few names."""
 _UTF8_BYTES_PER_CHAR = 4
 
 
@@ -46,7 +44,27 @@ def _group_bytes(tasks: list[GrantedTask]) -> int:
 
 def task_bytes(task: GrantedTask) -> int:
     """Return about how many bytes a leased task takes on the wire."""
-    return 256 + len(task[9]) + (_EXTRAS_BYTES if task[10] is not None else 0)
+    return 256 + len(task[9]) + (0 if task[10] is None else extras_bytes(task[10]))
+
+
+def extras_bytes(extras: dict[str, Any]) -> int:
+    """Return about how many bytes a task's extras take on the wire."""
+    size = 0
+    for name, value in extras.items():
+        size += 16 + _UTF8_BYTES_PER_CHAR * len(name)
+        if type(value) is str:
+            size += _UTF8_BYTES_PER_CHAR * len(value)
+        elif type(value) is bytes:
+            size += len(value)
+        elif type(value) is dict:
+            size += extras_bytes(value)
+    return size
+
+
+def update_bytes(update: Update) -> int:
+    """Return about how many bytes the progress of an attempt takes on the wire."""
+    checkpoint = 0 if update.checkpoint is None else len(update.checkpoint)
+    return 64 + checkpoint + len(update.note) * _UTF8_BYTES_PER_CHAR
 
 
 def outcome_bytes(outcome: Outcome) -> int:
@@ -68,7 +86,7 @@ def batch_bytes(batch: Batch) -> int:
 def verdict_bytes(verdict: Verdict) -> int:
     """Return about how many bytes a verdict takes on the wire."""
     texts = len(verdict.detail) + sum([64 + len(r.detail) for r in verdict.rejections])
-    return 64 + texts * _UTF8_BYTES_PER_CHAR
+    return 64 + texts * _UTF8_BYTES_PER_CHAR + 5 * len(verdict.duplicates)
 
 
 def reply_bytes(reply: Reply) -> int:
@@ -76,7 +94,8 @@ def reply_bytes(reply: Reply) -> int:
     status = reply.status
     if status is None:
         return 64
-    texts = 512 + len(status.error)
+    texts = 512 + len(status.error) + len(status.note)
     texts += sum([320 + len(a.message) + len(a.detail) for a in status.history])
     body = 0 if status.result is None else len(status.result.body)
+    body += 0 if status.checkpoint is None else len(status.checkpoint)
     return body + texts * _UTF8_BYTES_PER_CHAR

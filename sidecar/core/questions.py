@@ -1,4 +1,4 @@
-"""Questions on their way to the coordinator, and who waits for the answers.
+"""Questions and cancellations on their way to the coordinator, and who waits for the answers.
 
 Each gets a number of this sidecar's own in place of the app's. What is unanswered is asked again
 in every new session, with what is left of its wait. A question may be about a task in the spool:
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from protocol import limits
 from protocol.errors import Code
-from protocol.messages import Query, Question, Reply
+from protocol.messages import Cancel, Cancellation, Query, Question, Reply
 from sidecar.core.terms import NEVER_MS, Terms
 
 _LOOK_MS = 1_000
@@ -25,11 +25,13 @@ class _Question(NamedTuple):
     due_ms: int
     behind: int
     """The number of the latest spooled batch when it was asked."""
-    revision: int
+    revision: int = -1
+    cancel: str | None = None
+    """Why the task is to be cancelled; None if this is a question."""
 
 
 class Questions:
-    """All questions without an answer, bounded in number."""
+    """All questions and cancellations without an answer, bounded in number."""
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
@@ -48,36 +50,58 @@ class Questions:
         """Take questions; return the replies to those that cannot be taken."""
         replies = []
         for request, task_id, wait_ms, revision in questions:
-            if len(self._waiting) >= self._terms.questions_max:
-                replies.append(Reply(request, Code.TOO_MANY_WAITERS, None))
-                continue
-            self._number += 1
             wait_ms = min(wait_ms, limits.WAIT_MS_MAX)  # noqa: PLW2901 (bounded here)
             until_ms = now_ms + wait_ms if wait_ms else 0
             due_ms = now_ms + wait_ms + self._terms.submit_timeout_ms
-            self._waiting[self._number] = _Question(
-                connection, request, task_id, until_ms, due_ms, behind, revision
-            )
-            self._unsent[self._number] = None
-            self.due_ms = min(self.due_ms, due_ms)
+            question = _Question(connection, request, task_id, until_ms, due_ms, behind, revision)
+            replies += self._take(question)
         return replies
 
-    def outgoing(self, now_ms: int, settled_to: int) -> list[Query]:
+    def cancel(
+        self, now_ms: int, connection: int, requests: list[Cancellation], behind: int
+    ) -> list[Reply]:
+        """Take cancellations; return the replies to those that cannot be taken."""
+        replies = []
+        due_ms = now_ms + self._terms.submit_timeout_ms
+        for request, task_id, reason in requests:
+            replies += self._take(
+                _Question(connection, request, task_id, 0, due_ms, behind, cancel=reason)
+            )
+        return replies
+
+    def _take(self, question: _Question) -> list[Reply]:
+        if len(self._waiting) >= self._terms.questions_max:
+            return [Reply(question.request, Code.TOO_MANY_WAITERS, None)]
+        self._number += 1
+        self._waiting[self._number] = question
+        self._unsent[self._number] = None
+        self.due_ms = min(self.due_ms, question.due_ms)
+        return []
+
+    def outgoing(self, now_ms: int, settled_to: int) -> list[Query | Cancel]:
         """Return the messages to send now, with what is left of each wait.
 
-        Spooled batches up to number ``settled_to`` have their verdict.
+        Spooled batches up to number ``settled_to`` have their verdict. Cancellations go first: who
+        asks after them is told what has come of it.
         """
-        questions = []
+        questions: list[Question] = []
+        requests: list[Cancellation] = []
         for number in self._unsent:
             question = self._waiting[number]
             if question.behind > settled_to:
                 break  # Those asked later are behind no less.
+            if question.cancel is not None:
+                requests.append(Cancellation(number, question.id, question.cancel))
+                continue
             left_ms = max(1, question.until_ms - now_ms) if question.until_ms else 0
             questions.append(Question(number, question.id, left_ms, question.revision))
-        for sent in questions:
-            del self._unsent[sent.request]
+        for number in [*[r.request for r in requests], *[q.request for q in questions]]:
+            del self._unsent[number]
         step = limits.QUERY_IDS_MAX
-        return [Query(questions[i : i + step]) for i in range(0, len(questions), step)]
+        return [
+            *[Cancel(requests[i : i + step]) for i in range(0, len(requests), step)],
+            *[Query(questions[i : i + step]) for i in range(0, len(questions), step)],
+        ]
 
     def resend(self) -> None:
         """Send everything again: a new session has opened."""

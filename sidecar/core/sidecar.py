@@ -5,7 +5,7 @@ The shell calls ``flush`` once per turn of its event loop, and again at ``next_d
 latest, so that whatever arises in one turn leaves in few messages.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from protocol.errors import CODES
 from protocol.limits import FRAME_BYTES_MAX
@@ -15,18 +15,21 @@ from protocol.messages import (
     Attach,
     Attached,
     Beat,
+    Cancel,
     Demand,
     Goodbye,
     Grant,
-    Handlers,
     Inspect,
     Inspected,
     Message,
+    Outcome,
     Outcomes,
+    Progress,
     Query,
     Recorded,
     Refused,
     Revoke,
+    Revoked,
     Submit,
     Validity,
     Welcome,
@@ -42,13 +45,16 @@ from sidecar.core.link import Link
 from sidecar.core.outbox import Outbox
 from sidecar.core.outcomes import Unrecorded
 from sidecar.core.peers import Peers, Refusal
+from sidecar.core.progress import ProgressKeeping
 from sidecar.core.questions import Questions
 from sidecar.core.spool import Spool
+from sidecar.core.statements import Statements
 from sidecar.core.submissions import Submissions
 from sidecar.core.terms import NEVER_MS, Identity, Terms
 
 _STOPPING_RETRY_MS = 1_000
 _LEASE_LOST = "lease-lost"
+_CANCELLED = "cancelled"
 _CUT_OFF = "its connection ended while attempts ran in it"
 
 
@@ -67,18 +73,14 @@ class Sidecar:
         self._evidence = Evidence()
         self._asked = Asked()
         self._unrecorded = Unrecorded()
+        self._progress = ProgressKeeping()
         self._spool = Spool(spooled, terms)
         self._submissions = Submissions(terms, self._spool)
         self._questions = Questions(terms)
         self._peers = Peers(identity.service, terms.attach_ms)
         self._drain = Drain(terms)
         self._outbox = Outbox()
-        self._touched: dict[str, None] = {}
-        """Handlers whose demand may have changed; in order, so that one run is like the next."""
-        self._announce = False
-        """Whether the handlers are to be stated again."""
-        self._restate = False
-        """Whether the whole demand is to be stated again."""
+        self._statements = Statements(self._peers, self._holdings, self._asked, self._drain)
         self._close: list[int] = []
         self._notes: list[e.Note] = []
         self._told_valid_ms = NEVER_MS
@@ -118,7 +120,7 @@ class Sidecar:
             case e.LocalClosed(connection):
                 self._forget(now_ms, connection)
             case e.ProcessEnded(process, cause, as_told):
-                self._unrecorded.add(self._evidence.ended(process, cause, as_told=as_told))
+                self._end(self._evidence.ended(process, cause, as_told=as_told))
             case e.SpoolDone(loaded):
                 self._outbox.verdicts(self._spool.done(now_ms, loaded))
             case e.SpoolFailed(detail):
@@ -135,8 +137,14 @@ class Sidecar:
         held = len(self._holdings.leases())
         stop_by_ms = now_ms + self._link.margin_ms
         self._outbox.revoke(self._holdings.void(_LEASE_LOST, stop_by_ms))
+        self._progress.drop_all()
         if held:
             self._notes.append(e.Note("leases_lost", {"count": held, "reason": reason}))
+
+    def _end(self, outcomes: list[Outcome]) -> None:
+        """Take what leases came to, and keep it until it is recorded."""
+        self._progress.ended(outcomes)
+        self._unrecorded.add(outcomes)
 
     # --- From the coordinator ------------------------------------------------------------------
 
@@ -147,6 +155,7 @@ class Sidecar:
                     self._grant(message)
             case Recorded():
                 round_trip_ms = self._unrecorded.record(now_ms, message)
+                self._progress.recorded(self._unrecorded.leases)
                 if round_trip_ms is not None:
                     self._asked.took(round_trip_ms)
             case Accepted(verdicts):
@@ -160,7 +169,7 @@ class Sidecar:
                     self._welcomed(now_ms, message)
             case Revoke(revoked):
                 for lease in revoked:
-                    self._end_leases(now_ms, [lease[:2]], lease.reason)
+                    self._revoke(now_ms, lease)
             case Refused():
                 self._link.refused(now_ms, message)
             case Goodbye(reason):
@@ -172,14 +181,24 @@ class Sidecar:
     def _grant(self, message: Grant) -> None:
         for handler, tasks in message.groups:
             self._asked.granted(handler, len(tasks))
-            self._touched[handler] = None
-        self._unrecorded.add(self._holdings.grant(message.groups))
+            self._statements.touch((handler,))
+        self._end(self._holdings.grant(message.groups))
         if self._drain.begun:
-            self._unrecorded.add(self._holdings.give_back())
+            self._end(self._holdings.give_back())
+
+    def _revoke(self, now_ms: int, lease: Revoked) -> None:
+        if lease.reason != _CANCELLED:
+            self._end_leases(now_ms, [lease[:2]], lease.reason)
+            return
+        cancelled = self._holdings.cancel(now_ms, [lease[:2]])
+        self._outbox.recall_first(cancelled.recalled)
+        self._outbox.revoke(cancelled.told)
+        self._end(cancelled.outcomes)
 
     def _end_leases(self, now_ms: int, leases: Sequence[Key], reason: str) -> None:
         stop_by_ms = now_ms + self._link.margin_ms if reason == _LEASE_LOST else NEVER_MS
         self._outbox.revoke(self._holdings.revoke(leases, reason, stop_by_ms))
+        self._progress.drop([(lease[0], lease[1]) for lease in leases])
 
     def _welcomed(self, now_ms: int, message: Welcome) -> None:
         if message.resumed:
@@ -190,7 +209,8 @@ class Sidecar:
         self._unrecorded.resend()
         self._submissions.resend(now_ms)
         self._questions.resend()
-        self._announce = self._restate = True
+        self._progress.resend()
+        self._statements.handlers_due = self._statements.demand_due = True
 
     # --- From apps and services ----------------------------------------------------------------
 
@@ -211,10 +231,10 @@ class Sidecar:
         match message:
             case Outcomes(_, outcomes):
                 counted, finished = self._holdings.settle(now_ms, connection, outcomes)
-                self._unrecorded.add(counted)
+                self._end(counted)
                 for handler, count in finished:
                     self._asked.finished(now_ms, handler, count)
-                    self._touched[handler] = None
+                    self._statements.touch((handler,))
                 if process := self._evidence.process_of(connection):
                     self._of_processes.append(e.Finished(process, len(outcomes)))
             case Submit(batches):
@@ -226,6 +246,19 @@ class Sidecar:
             case Query(questions):
                 behind = self._spool.last_number
                 for reply in self._questions.ask(now_ms, connection, questions, behind):
+                    self._outbox.replies([(connection, reply)])
+            case _:
+                self._seldom_from_attached(now_ms, connection, message)
+
+    def _seldom_from_attached(self, now_ms: int, connection: int, message: Message) -> None:
+        match message:
+            case Progress(updates):
+                self._progress.take(
+                    now_ms, updates, lambda key: self._holdings.holds(connection, key)
+                )
+            case Cancel(requests):
+                behind = self._spool.last_number
+                for reply in self._questions.cancel(now_ms, connection, requests, behind):
                     self._outbox.replies([(connection, reply)])
             case Inspect():
                 facts = self.facts(now_ms) | self.facts_of_fleet(now_ms)
@@ -245,7 +278,8 @@ class Sidecar:
         self._holdings.open(connection, message.slots, killable=process > 0)
         if process and message.declarations:
             self._of_processes.append(e.Serving(process))
-        self._announce = self._announce or bool(message.declarations)
+        if message.declarations:
+            self._statements.handlers_due = True
         self._outbox.first(connection, Attached(version, self._identity.sidecar, FRAME_BYTES_MAX))
         if message.declarations and self._link.deadline_ms < NEVER_MS:
             self._outbox.first(connection, Validity(self._link.deadline_ms))
@@ -255,7 +289,7 @@ class Sidecar:
         if lane is None:
             raise Refusal("malformed", f"demand for {handler!r}, which was not declared")
         lane.ask(total)
-        self._touched[handler] = None
+        self._statements.touch((handler,))
 
     def _turn_away(self, now_ms: int, connection: int, refusal: Refusal) -> None:
         if not self._peers.known(connection):
@@ -269,12 +303,13 @@ class Sidecar:
 
     def _forget(self, now_ms: int, connection: int) -> None:
         handlers = self._peers.handlers_of(connection)
-        self._announce = self._peers.close(connection) or self._announce
+        if self._peers.close(connection):
+            self._statements.handlers_due = True
         begun, unused = self._holdings.close(now_ms, connection)
-        self._unrecorded.add(self._evidence.close(now_ms, connection, begun) + unused)
+        self._end(self._evidence.close(now_ms, connection, begun) + unused)
         self._submissions.forget(connection)
         self._questions.forget(connection)
-        self._touched.update(dict.fromkeys(handlers))
+        self._statements.touch(handlers)
         for handler in handlers:
             if not self._holdings.serves(handler):
                 self._asked.forget(handler)
@@ -285,16 +320,16 @@ class Sidecar:
         if self._drain.begun:
             return
         self._drain.begin(now_ms)
-        self._unrecorded.add(self._holdings.give_back())
+        self._end(self._holdings.give_back())
         self._outbox.recall(self._holdings.recall())
-        self._restate = True
+        self._statements.demand_due = True
         self._notes.append(e.Note("drain_began", dict(self._holdings.counts())))
 
     def _advance_drain(self, now_ms: int) -> bool:
         if self._drain.stop_due(now_ms):
             told, outcomes = self._holdings.stop(now_ms, self._drain.stop(now_ms))
             self._outbox.revoke(told)
-            self._unrecorded.add(outcomes)
+            self._end(outcomes)
             self._notes.append(e.Note("attempts_stopped", {"count": len(told)}))
         held = not self._holdings.empty or len(self._evidence) > 0
         return self._drain.advance(
@@ -314,7 +349,7 @@ class Sidecar:
                 self._outbox.first(connection, Validity(self._told_valid_ms))
         handed = self._holdings.dispatch(now_ms)
         self._outbox.tasks(handed)
-        self._unrecorded.add(self._holdings.unwanted())
+        self._end(self._holdings.unwanted())
         effects.stopped = self._drain.begun and self._advance_drain(now_ms)
         recording = self._drain.stage >= Stage.RECORDING
         effects.spool = self._keeping.work(now_ms, open_=self._link.open, recording=recording)
@@ -332,7 +367,7 @@ class Sidecar:
     def _give_up(self, now_ms: int) -> None:
         told, outcomes = self._holdings.overdue(now_ms)
         self._outbox.revoke(told)
-        self._unrecorded.add(outcomes)
+        self._end(outcomes)
         for connection, at_once in self._holdings.take_stuck().items():
             self._end_process(connection, at_once)
         for process in self._evidence.overdue(now_ms):
@@ -349,7 +384,7 @@ class Sidecar:
         process = self._evidence.process_of(connection)
         self._evidence.condemn(process)
         self._of_processes.append(e.Stuck(process, at_once))
-        self._touched.update(dict.fromkeys(self._peers.handlers_of(connection)))
+        self._statements.touch(self._peers.handlers_of(connection))
 
     def _to_coordinator(self, now_ms: int) -> list[Message]:
         link = self._link
@@ -358,43 +393,12 @@ class Sidecar:
             return [link.hello(now_ms, held + self._unrecorded.leases())]
         if not link.open:
             return []
-        messages: list[Message] = []
-        if self._announce:
-            self._state_handlers(messages)
-        if link.heartbeat_due(now_ms):
-            running = self._holdings.begun_since(now_ms, link.heartbeat_sent_ms)
-            limits = self._asked.state(self._totals(now_ms, self._served()))
-            messages.append(link.heartbeat(now_ms, limits, running))
-        elif self._restate:
-            limits = self._asked.state(self._totals(now_ms, self._served()))
-            if limits:
-                messages.append(Demand(limits))
-        elif self._touched:
-            limits = self._asked.changes(self._totals(now_ms, self._touched))
-            if limits:
-                messages.append(Demand(limits))
-        self._restate = False
-        self._touched.clear()
+        messages = self._statements.messages(now_ms, link)
+        messages += self._progress.outgoing(now_ms)
         messages += self._unrecorded.outgoing(now_ms)
         messages += self._submissions.outgoing(now_ms)
         messages += self._questions.outgoing(now_ms, self._spool.settled_to)
         return messages
-
-    def _state_handlers(self, messages: list[Message]) -> None:
-        self._announce = False
-        messages.append(Handlers(self._peers.declarations()))
-
-    def _served(self) -> list[str]:
-        return [d.handler for d in self._peers.declarations()]
-
-    def _totals(self, now_ms: int, handlers: Iterable[str]) -> list[tuple[str, int]]:
-        if self._drain.begun:
-            return [(h, self._asked.nothing_more(h)) for h in handlers]
-        held = self._holdings
-        return [
-            (h, self._asked.total(now_ms, h, held.room(h), ahead=not held.falling(h)))
-            for h in handlers
-        ]
 
     def _say_goodbye(self, effects: e.Effects) -> None:
         if self._link.open:
@@ -411,6 +415,7 @@ class Sidecar:
             self._evidence.due_ms,
             self._submissions.due_ms,
             self._questions.due_ms,
+            self._progress.due_ms if self._link.open else NEVER_MS,
             self._peers.due_ms,
             self._drain.due_ms,
             self._keeping.due_ms(self._submissions.spool_due_ms, open_=self._link.open),
@@ -419,26 +424,22 @@ class Sidecar:
 
     def facts(self, now_ms: int) -> dict[str, int | str]:
         """Return what there is to know about this sidecar, for people and probes."""
-        link = self._link
-        deadline_ms = max(0, link.deadline_ms - now_ms) if link.deadline_ms < NEVER_MS else 0
         return {
             "sidecar": self._identity.sidecar,
             "service": self._identity.service,
             "software": self._identity.software,
             "coordinator": self._identity.coordinator,
-            "link": link.phase.value,
-            "link_trouble": link.trouble,
-            "session": link.session,
-            "leases_valid_ms": deadline_ms,
+            **self._link.facts(now_ms),
             "draining": int(self._drain.begun),
             "connections": len(self._peers),
             "services": self._peers.services,
-            "handlers": len(self._served()),
+            "handlers": len(self._peers.declarations()),
             **self._holdings.counts(),
             "outcomes_unrecorded": len(self._unrecorded),
             "outcomes_recorded": self._unrecorded.recorded,
             "outcomes_not_taken": self._unrecorded.not_taken,
             "outcomes_late": self._holdings.late,
+            "progress_kept": len(self._progress),
             "tasks_granted": self._asked.granted_total,
             "round_trip_us": int(1000 * self._asked.round_trip_ms),
             "submissions_waiting": len(self._submissions),

@@ -105,7 +105,7 @@ def test_attempts_already_timed_out_or_ended_do_not_prolong_the_end() -> None:
     driver = running(1, 2, slots=2, timeout_ms=DRAIN_MS - 1_000)
     driver.keep_alive(500)
     driver.step(e.Drain())
-    driver.coordinator(m.Revoke([m.Revoked(task_id(2), 1, "cancelled")]))
+    driver.coordinator(m.Revoke([m.Revoked(task_id(2), 1, "lease-lost")]))
 
     driver.keep_alive(DRAIN_MS + STOP_GRACE_MS)
 

@@ -282,9 +282,9 @@ def test_revoked_lease_is_gone_wherever_it_stands(number: int, told: bool) -> No
     driver = running(1, 2)
     driver.grant(a_granted_task(3))
 
-    driver.coordinator(m.Revoke([m.Revoked(task_id(number), 1, "cancelled")]))
+    driver.coordinator(m.Revoke([m.Revoked(task_id(number), 1, "lease-lost")]))
 
-    assert driver.revoked() == ([m.Revoked(task_id(number), 1, "cancelled")] if told else [])
+    assert driver.revoked() == ([m.Revoked(task_id(number), 1, "lease-lost")] if told else [])
     driver.tell(an_outcome(number))
     assert driver.outcomes() == []
     driver.step(e.LinkDown())
@@ -295,7 +295,7 @@ def test_revoked_lease_is_gone_wherever_it_stands(number: int, told: bool) -> No
 
 def test_revoked_task_that_had_not_begun_takes_no_slot() -> None:
     driver = running(1, 2, 3)
-    driver.coordinator(m.Revoke([m.Revoked(task_id(2), 1, "cancelled")]))
+    driver.coordinator(m.Revoke([m.Revoked(task_id(2), 1, "lease-lost")]))
 
     driver.tell(an_outcome(1))
 
@@ -306,7 +306,7 @@ def test_revoked_task_that_had_not_begun_takes_no_slot() -> None:
 
 def test_revoking_what_is_gone_or_unknown_changes_nothing() -> None:
     driver = running(1)
-    gone = [m.Revoked(task_id(1), 1, "cancelled"), m.Revoked(task_id(9), 1, "cancelled")]
+    gone = [m.Revoked(task_id(1), 1, "lease-lost"), m.Revoked(task_id(9), 1, "cancelled")]
     driver.coordinator(m.Revoke(gone))
     driver.revoked()
 
@@ -319,7 +319,7 @@ def test_revoked_buffered_task_leaves_those_beside_it() -> None:
     driver = running(1)
     driver.grant(a_granted_task(2), a_granted_task(3))
 
-    driver.coordinator(m.Revoke([m.Revoked(task_id(2), 1, "cancelled")]))
+    driver.coordinator(m.Revoke([m.Revoked(task_id(2), 1, "lease-lost")]))
     driver.tell(an_outcome(1))
     driver.demand(3)
 

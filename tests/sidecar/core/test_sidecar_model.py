@@ -61,6 +61,9 @@ class SidecarMachine(RuleBasedStateMachine):
         self.handed_ms: dict[Key, int] = {}
         self.silent_ms: dict[Key, int] = {}
         """When attempts that were revoked at their timeout are reported without their word."""
+        self.recalled: set[Key] = set()
+        self.revoked_as_cancelled: set[Key] = set()
+        """Attempts that had begun when they were told to stop since their task was cancelled."""
         self.reconnects = 0
         self.paused = False
 
@@ -98,6 +101,8 @@ class SidecarMachine(RuleBasedStateMachine):
                 self.see_tasks(to, message)
             elif isinstance(message, m.Revoke):
                 self.see_revoked(message)
+            elif isinstance(message, m.Recall):
+                self.recalled |= {(x.id, x.token) for x in message.leases}
         for sent in self.driver.to_coordinator:
             self.see(sent)
         self.driver.forget()
@@ -259,6 +264,19 @@ class SidecarMachine(RuleBasedStateMachine):
         if self.held:
             key = data.draw(st.sampled_from(sorted(self.held)))
             self.gone(key)
+            self.driver.coordinator(m.Revoke([m.Revoked(*key, "lease-lost")]))
+        self.look()
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        self.void()
+        if self.held:
+            key = data.draw(st.sampled_from(sorted(self.held)))
+            if any(key in service.begun for service in self.services.values()):
+                self.revoked_as_cancelled.add(key)
+            if not any(key in service.queue for service in self.services.values()):
+                self.ended(key, m.Outcome(*key, RETURNED, 0, None))
             self.driver.coordinator(m.Revoke([m.Revoked(*key, "cancelled")]))
         self.look()
 
@@ -315,6 +333,22 @@ class SidecarMachine(RuleBasedStateMachine):
             self.driver.tell(*told, connection=number)
         self.look()
 
+    @precondition(lambda self: self.recalled)
+    @rule()
+    def give_back(self) -> None:
+        """Let services answer what they were asked to give back, and have not begun."""
+        self.void()
+        for number, service in self.services.items():
+            waiting = [key for key in service.queue[service.slots :] if key in self.recalled]
+            for key in waiting:
+                service.queue.remove(key)
+                self.ended(key, m.Outcome(*key, RETURNED, 0, None))
+            if waiting:
+                told = [m.Outcome(*key, RETURNED, 0, None) for key in waiting]
+                self.driver.tell(*told, connection=number)
+        self.recalled.clear()
+        self.look()
+
     @precondition(lambda self: self.services)
     @rule(data=st.data())
     def detach(self, data: st.DataObject) -> None:
@@ -325,6 +359,8 @@ class SidecarMachine(RuleBasedStateMachine):
         for place, key in enumerate(service.queue):
             if key in self.held:
                 kind = RETRY if key in self.silent_ms else LOST
+                if kind is LOST and key in self.revoked_as_cancelled:
+                    kind = RETURNED
                 expected[key] = kind if place < service.slots else RETURNED
                 self.ended(key)
         if not self.services:

@@ -296,15 +296,21 @@ def test_attempt_that_ends_with_its_lease_condemns_nothing() -> None:
     assert bench.stuck() == []
 
 
-def test_cancelled_attempt_has_its_own_time_to_end() -> None:
+def test_process_of_a_cancelled_attempt_that_does_not_stop_is_ended_and_the_lease_given_back() -> (
+    None
+):
     bench = supervised(1, timeout_ms=20_000)
     bench.coordinator(m.Revoke([m.Revoked(task_id(1), 1, "cancelled")]))
 
-    bench.keep_alive(20_000 + GRACE_MS - 1)
+    bench.keep_alive(GRACE_MS - 1)
     assert bench.stuck() == []
     bench.advance(1)
 
-    assert bench.stuck() == [e.Stuck(PROCESS, at_once=True)]
+    assert bench.stuck() == [e.Stuck(PROCESS, at_once=False)]
+    assert bench.outcomes() == []
+    bench.close(SERVICE)
+    bench.ended()
+    assert [o.kind for o in bench.outcomes()] == [RETURNED]
 
 
 def test_attempt_that_outlives_the_drain_is_ended_at_once_and_returned() -> None:
