@@ -37,6 +37,8 @@ def _with_settings(command: _Command) -> _Command:
         kind: dict[str, Any] = (
             {"is_flag": True} if option.is_switch else {"metavar": option.metavar}
         )
+        if option.is_list:
+            kind["multiple"] = True
         command = click.option(option.flag, option.name, default=None, help=option.help, **kind)(
             command
         )

@@ -24,6 +24,7 @@ from sidecar.core.events import (
     LinkUp,
     Note,
     ProcessEnded,
+    Serving,
     SpoolContents,
     SpoolDone,
     SpoolFailed,
@@ -36,6 +37,10 @@ from sidecar.errors import SidecarError, SpoolUnusable
 from sidecar.gateway.gateway import Gateway
 from sidecar.http.api import routes
 from sidecar.http.server import HttpServer
+from sidecar.invoke import routes as pull_routes
+from sidecar.invoke.exec import environment
+from sidecar.invoke.host import House
+from sidecar.invoke.hosts import Hosts
 from sidecar.settings import Settings, Supervision
 from sidecar.spool import SpoolStore
 from sidecar.supervise.supervisor import Supervisor
@@ -49,6 +54,7 @@ ALARMS = frozenset(
     | {"unexpected_message", "message_too_large", "connection_does_not_read", "attempts_stopped"}
     | {"spooling", "spool_failed", "spooled_refused", "spool_too_old", "spool_damaged"}
     | {"process_died", "process_killed", "process_does_not_serve"}
+    | {"app_away", "handler_misrouted", "command_not_started", "discovery_failed"}
 )
 LOUD = frozenset({"process_keeps_ending", "process_does_not_end", "processes_left_behind"})
 
@@ -103,15 +109,25 @@ class Process:
         self._supervisor = None
         if settings.supervision is not None:
             self._supervisor = self._supervised(settings.supervision, line)
-            self._core.facts_of_fleet = self._supervisor.facts
+        server = HttpServer(routes())
         self._gateway = Gateway(
             settings.socket,
             step=self._step,
             turned=self._turned,
             alarm=self._alarm,
             process_of=None if self._supervisor is None else self._supervisor.process_of,
-            http=HttpServer(routes()),
+            http=server,
         )
+        house = House(settings.service, self._gateway, settings.cancel_grace_ms, self._told)
+        self._hosts = Hosts(
+            settings.invoking,
+            house,
+            self._gateway.join,
+            environment(str(settings.socket.absolute())),
+            served_by=self._served_by,
+        )
+        server.router.add(pull_routes.routes(self._hosts))
+        self._core.facts_of_fleet = self._facts
         self._flushing: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._done: asyncio.Future[None] | None = None
@@ -121,6 +137,7 @@ class Process:
         """Waits, after the drain, for the processes to end."""
 
     def _supervised(self, given: Supervision, line: Callable[[str], None]) -> Supervisor:
+        app = self._settings.invoking.app
         return Supervisor(
             given.command,
             self._settings.socket,
@@ -136,7 +153,20 @@ class Process:
             ended=self._process_ended,
             note=self._note,
             line=line,
+            environment={"PILLION_APP_SOCKET": str(app)} if app is not None else None,
         )
+
+    def _facts(self, now_ms: int) -> dict[str, int | str]:
+        """Return what there is to know beside the core's own facts."""
+        fleet = {} if self._supervisor is None else self._supervisor.facts(now_ms)
+        return fleet | self._hosts.facts()
+
+    def _served_by(self, pid: int) -> None:
+        """Take note of the process that listens for what is pushed."""
+        if self._supervisor is not None:
+            process = self._supervisor.process_of(pid)
+            if process:
+                self._supervisor.step([Serving(process)])
 
     async def run(self) -> None:
         """Serve until the drain after SIGTERM or SIGINT is over.
@@ -155,6 +185,7 @@ class Process:
             self._transport.start()
             self._log.info("serving", socket=str(self._settings.socket), pid=os.getpid())
             self._waiting_since = time.monotonic()
+            self._hosts.start()
             if self._supervisor is not None:
                 self._supervisor.start()
             waiting = loop.create_task(self._say_what_is_waited_for())
@@ -169,6 +200,7 @@ class Process:
                 self._timer.cancel()
             if self._ending is not None:
                 self._ending.cancel()
+            self._hosts.stop()
             if self._supervisor is not None:
                 await self._supervisor.close()
             await self._gateway.stop()
@@ -204,6 +236,7 @@ class Process:
         if self._signals == 1:
             self._log.info("stopping", drain_ms=self._settings.drain_ms)
             self._step(Drain())
+            self._hosts.drain()
             self._turned()
             if self._supervisor is not None:
                 self._supervisor.drain()
@@ -301,6 +334,9 @@ class Process:
             self._alarm(note.name, note.facts)
         else:
             self._log.info(note.name, **note.facts)
+
+    def _told(self, name: str, facts: dict[str, int | str]) -> None:
+        self._note(Note(name, facts))
 
     def _alarm(self, name: str, facts: dict[str, int | str]) -> None:
         self._log.warning(name, **facts)

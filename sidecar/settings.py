@@ -12,6 +12,9 @@ from zlib import crc32
 from protocol import limits
 from protocol.fields import is_name
 from protocol.settings import Kind, Setting, SettingsError, Values, resolve
+from sidecar.invoke import handlers
+from sidecar.invoke.address import BadAddress, parse
+from sidecar.invoke.hosts import Invoking
 
 PREFIX = "PILLION_SIDECAR_"
 _SECOND = limits.SECOND_MS
@@ -87,6 +90,42 @@ TABLE = (
         "A batch that was spooled longer ago is not replayed by itself.",
         low=_SECOND,
         high=3653 * limits.DAY_MS,
+    ),
+    Setting(
+        "app",
+        Kind.TEXT,
+        None,
+        "Where the service listens for tasks that are pushed: a socket's path, or "
+        "http://127.0.0.1:PORT; by default app.sock beside the socket. Without any --push the "
+        "service is asked for its handlers.",
+    ),
+    Setting(
+        "push",
+        Kind.LIST,
+        (),
+        "A handler that the service has behind POST /tasks/HANDLER; any number of them.",
+        item="HANDLER",
+    ),
+    Setting(
+        "pull",
+        Kind.LIST,
+        (),
+        "A handler that is asked for by GET /v1/next; need not be named before it is.",
+        item="HANDLER",
+    ),
+    Setting(
+        "exec",
+        Kind.LIST,
+        (),
+        "A handler that is a command: payload on stdin, result on stdout.",
+        item="HANDLER=COMMAND",
+        separator="\n",
+    ),
+    Setting(
+        "discover",
+        Kind.FLAG,
+        False,
+        "Ask the service for its handlers: GET /.well-known/tasks.",
     ),
     Setting(
         "processes",
@@ -196,6 +235,8 @@ class Settings:
     log_level: str
     supervision: Supervision | None
     """None if the service is started by other means."""
+    invoking: Invoking
+    """The handlers that are not invoked natively."""
 
 
 def _default_socket(service: str) -> Path:
@@ -238,6 +279,7 @@ def read(
         environ=environ,
         file_text=file_text,
         file_name=file_name,
+        sections=("handlers",),
     )
 
 
@@ -271,6 +313,7 @@ def build(values: Values, command: Sequence[str] = ()) -> Settings:
     if problems or service is None:
         raise SettingsError(problems)
     socket_path = Path(values.text_or_none("socket") or _default_socket(service))
+    invoking = _invoking(values, service, socket_path)
     spool_dir = None
     if not values.flag("no_spool"):
         spool_dir = Path(values.text_or_none("spool_dir") or _default_spool(service, socket_path))
@@ -290,7 +333,28 @@ def build(values: Values, command: Sequence[str] = ()) -> Settings:
         log_format=values.text("log_format"),
         log_level=values.text("log_level"),
         supervision=_supervision(values, command),
+        invoking=invoking,
     )
+
+
+def _invoking(values: Values, service: str, socket_path: Path) -> Invoking:
+    served = handlers.read(
+        service,
+        push=values.texts("push"),
+        pull=values.texts("pull"),
+        commands=values.texts("exec"),
+        tables=values.sections.get("handlers", {}),
+    )
+    app = values.text_or_none("app")
+    pushed = any(handler.transport == handlers.PUSH for handler in served)
+    discover = values.flag("discover") or (app is not None and not pushed)
+    if not pushed and not discover:
+        return Invoking(served)
+    try:
+        address = parse(app or str(socket_path.with_name("app.sock")))
+    except BadAddress as error:
+        raise SettingsError([f"app = {error}"]) from None
+    return Invoking(served, address, discover)
 
 
 def _command_problems(values: Values, command: Sequence[str]) -> list[str]:

@@ -44,7 +44,6 @@ RANKS = {
     "sidecar": {
         "errors": 0,
         "core": 1,
-        "settings": 1,
         "log": 1,
         "transport": 2,
         "spool": 2,
@@ -53,11 +52,12 @@ RANKS = {
         "sdk": 2,
         "http": 3,
         "invoke": 4,
-        "runtime": 5,
-        "commands": 5,
-        "cli": 6,
-        "__main__": 7,
-        "__init__": 8,
+        "settings": 5,
+        "runtime": 6,
+        "commands": 6,
+        "cli": 7,
+        "__main__": 8,
+        "__init__": 9,
     },
 }
 """Which part may know which: a part imports parts of a lower rank, and itself."""

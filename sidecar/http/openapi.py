@@ -156,7 +156,9 @@ def problems(*statuses: int) -> dict[str, Any]:
 
 _PROBLEMS = {
     400: "The request is wrong; the hint says how.",
+    403: "The handler is of another service.",
     404: "There is no such task, or not any more.",
+    410: "The lease is gone: the task has ended, or is another attempt's.",
     408: "The request did not arrive in time.",
     413: "The body is too large.",
     417: "Only 100-continue can be expected.",

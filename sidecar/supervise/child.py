@@ -19,6 +19,11 @@ _TETHER = str(Path(__file__).with_name("tether.py"))
 _READ_BYTES = 64 * 1024
 
 
+def tethered(command: Sequence[str]) -> list[str]:
+    """Return the command that becomes ``command``, and ends with this process."""
+    return [sys.executable, "-I", "-S", _TETHER, str(os.getpid()), *command]
+
+
 class Child:
     """A process that was started, until it and its group are gone.
 
@@ -60,7 +65,7 @@ class Child:
         os.set_blocking(reading, False)
         try:
             self._popen = subprocess.Popen(
-                [sys.executable, "-I", "-S", _TETHER, str(os.getpid()), *command],
+                tethered(command),
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stderr=writing,

@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from protocol import limits
@@ -36,6 +36,7 @@ class Supervisor:
         ended: Called when a process is gone, with the event for the sidecar's core.
         note: Called with what operators may want to read.
         line: Called with each line that a process writes to stderr.
+        environment: What else its environment says.
     """
 
     def __init__(  # noqa: PLR0913 (what to run, how, and who is told of three things)
@@ -48,9 +49,14 @@ class Supervisor:
         ended: Callable[[ProcessEnded], None],
         note: Callable[[Note], None],
         line: Callable[[str], None],
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._command = list(command)
-        self._environment = {**os.environ, "PILLION_SIDECAR_SOCKET": str(socket.absolute())}
+        self._environment = {
+            **os.environ,
+            "PILLION_SIDECAR_SOCKET": str(socket.absolute()),
+            **(environment or {}),
+        }
         self._fleet = Fleet(terms)
         self._now_ms = now_ms
         self._tell_ended = ended

@@ -1,0 +1,1 @@
+"""Invoking handlers in other ways than natively: by HTTP, on request, as a command per task."""
