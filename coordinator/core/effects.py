@@ -35,6 +35,8 @@ class Scan(NamedTuple):
     end: bytes
     """Last key, exclusive."""
     limit: int
+    reverse: bool = False
+    """Whether to begin with the last of them."""
 
 
 Read = GetMany | Scan

@@ -7,6 +7,7 @@ waits one margin after it, counted from what it received, which is later than wh
 """
 
 import heapq
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -97,6 +98,9 @@ class Sessions:
 
     def __len__(self) -> int:
         return len(self._by_incarnation)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._by_incarnation.values())
 
     def of_peer(self, peer: bytes) -> Session | None:
         """Return the session of a connection."""

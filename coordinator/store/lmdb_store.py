@@ -311,6 +311,8 @@ def _read(txn: "lmdb.Transaction[bytes]", read: Read) -> Result:
         case GetMany(keys):
             get = txn.get
             return {key: value for key in keys if (value := get(key)) is not None}
+        case Scan(start, end, limit, True):
+            return _read_backwards(txn, start, end, limit)
         case Scan(start, end, limit):
             cursor = txn.cursor()
             pairs: list[tuple[bytes, bytes]] = []
@@ -323,6 +325,24 @@ def _read(txn: "lmdb.Transaction[bytes]", read: Read) -> Result:
                 if len(pairs) == limit:
                     break
             return pairs
+
+
+def _read_backwards(
+    txn: "lmdb.Transaction[bytes]", start: bytes, end: bytes, limit: int
+) -> list[tuple[bytes, bytes]]:
+    cursor = txn.cursor()
+    # From the first key beyond the range one back, or from the last of all.
+    found = cursor.prev() if cursor.set_range(max(end, b"\1")) else cursor.last()
+    pairs: list[tuple[bytes, bytes]] = []
+    if limit <= 0 or not found:
+        return pairs
+    for pair in cursor.iterprev():
+        if pair[0] < max(start, b"\1"):
+            break
+        pairs.append(pair)
+        if len(pairs) == limit:
+            break
+    return pairs
 
 
 def _failure(error: lmdb.Error, wrote: bool) -> StoreError:

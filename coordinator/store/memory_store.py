@@ -38,10 +38,14 @@ class MemoryDisk:
         match read:
             case GetMany(keys):
                 return {key: self.pairs[key] for key in keys if key in self.pairs}
-            case Scan(start, end, limit):
-                first = bisect_left(self.keys, start)
-                last = min(bisect_left(self.keys, end), first + max(limit, 0))
-                return [(key, self.pairs[key]) for key in self.keys[first:last]]
+            case Scan(start, end, limit, reverse):
+                first, last = bisect_left(self.keys, start), bisect_left(self.keys, end)
+                limit = max(limit, 0)
+                if reverse:
+                    keys = self.keys[max(first, last - limit) : last][::-1]
+                else:
+                    keys = self.keys[first : min(last, first + limit)]
+                return [(key, self.pairs[key]) for key in keys]
 
 
 class MemoryStore(Store):

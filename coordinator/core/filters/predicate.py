@@ -38,6 +38,16 @@ def compile_filter(wanted: Filter, now_ms: int) -> Predicate:
     return all_hold
 
 
+def handler_names(wanted: Filter) -> Callable[[str], bool]:
+    """Return a function that says whether tasks of a handler may be meant, by its name."""
+    tests = [
+        (_matcher(term.operator, term.values), term.operator not in _NEGATIVE)
+        for term in wanted.terms
+        if term.field == "handler"
+    ]
+    return lambda name: all(bool(matches(name)) == positive for matches, positive in tests)
+
+
 def state_of(task: Task, now_ms: int) -> State:
     """Return the state as observers see it."""
     state = task.state

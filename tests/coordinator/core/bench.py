@@ -160,7 +160,9 @@ class Bench:
         self.reads.append(read)
         if isinstance(read, GetMany):
             return {key: self.pairs[key] for key in read.keys if key in self.pairs}
-        keys = sorted(key for key in self.pairs if read.start <= key < read.end)
+        keys = sorted(
+            (key for key in self.pairs if read.start <= key < read.end), reverse=read.reverse
+        )
         return [(key, self.pairs[key]) for key in keys[: read.limit]]
 
     def _send(self, outgoing: Outgoing) -> bool:

@@ -134,6 +134,33 @@ def test_scan_is_bounded_by_start_end_and_limit(opener: Opener) -> None:
     run(promise)
 
 
+def test_scan_backwards_gives_the_same_pairs_from_the_last(opener: Opener) -> None:
+    async def promise() -> None:
+        pairs = [(bytes([65 + n]), b"v") for n in range(6)]
+        async with opened(opener) as store:
+            (nothing,) = await store.apply({}, [Scan(b"\1", b"Z", 9, reverse=True)])
+            await store.apply(dict(pairs))
+
+            results = await store.apply(
+                {},
+                [
+                    Scan(b"B", b"E", 10, reverse=True),
+                    Scan(b"A", b"Z", 2, reverse=True),
+                    Scan(b"\1", b"A", 10, reverse=True),
+                    Scan(b"E", b"B", 10, reverse=True),
+                    Scan(b"A", b"Z", 0, reverse=True),
+                    Scan(b"", b"B", 10, reverse=True),
+                    Scan(b"B", b"C\0", 10, reverse=True),
+                ],
+            )
+
+        assert nothing == []
+        back = pairs[::-1]
+        assert results == [back[2:5], back[:2], [], [], [], back[5:], back[3:5]]
+
+    run(promise)
+
+
 def test_calls_made_together_take_place_in_order(opener: Opener) -> None:
     async def promise() -> None:
         async with opened(opener) as store:
@@ -206,7 +233,8 @@ WRITES = st.dictionaries(KEYS, st.none() | st.binary(max_size=300), max_size=30)
 def expected(model: dict[bytes, bytes], read: Read) -> Result:
     if isinstance(read, GetMany):
         return {key: model[key] for key in read.keys if key in model}
-    inside = sorted(pair for pair in model.items() if read.start <= pair[0] < read.end)
+    inside = [pair for pair in model.items() if read.start <= pair[0] < read.end]
+    inside.sort(reverse=read.reverse)
     return inside[: read.limit]
 
 

@@ -1,0 +1,179 @@
+"""What operators are told of a shard, taken from its memory: nothing here changes anything.
+
+Rows are frozen values made of plain types: the HTTP side turns them into JSON, and its OpenAPI
+document is made from their fields. Times of day are milliseconds since 1970, 0 where there is none.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from coordinator.core.effects import Now
+from coordinator.core.figures import AttemptResult, percentile_ms
+from coordinator.core.handler import Handler
+from coordinator.core.ledger import Ledger
+from coordinator.core.rates import Rates
+from coordinator.core.sessions import Session, margin_ms
+from protocol.messages import Priority, State
+
+_ENDS = tuple(state for state in State if state.terminal)
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerRow:
+    """One handler, as a list shows it."""
+
+    name: str
+    ready: int
+    scheduled: int
+    leased: int
+    dead: int
+    """Dead letters that are kept."""
+    oldest_ready_ms: int | None
+    """How long its oldest ready task has been due; null if none is, or if all are in the store."""
+    in_per_second: float
+    out_per_second: float
+    dead_per_second: float
+    wait_p50_ms: int | None
+    """From due to leased, since the start, as the upper end of a power-of-two bucket."""
+    wait_p99_ms: int | None
+    run_p50_ms: int | None
+    run_p99_ms: int | None
+    sidecars: int
+    """How many serve it."""
+    demand: int
+    """How many more tasks they would take now."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerDetail:
+    """All that is known of one handler."""
+
+    handler: HandlerRow
+    ready_by_priority: dict[str, int]
+    submitted: int
+    """Accepted since the start, as all that follows."""
+    finished: dict[str, int]
+    attempts: dict[str, int]
+    policy: dict[str, int]
+    """The policy in effect."""
+    declared: dict[str, int]
+    """What its owner has changed of the default policy."""
+    served_by: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarRow:
+    """One session."""
+
+    name: str
+    service: str
+    state: str
+    """ready; silent: not heard for half its timeout, or cut off; away: not back since the start."""
+    silent_ms: int
+    """How long it has not been heard."""
+    timeout_ms: int
+    leases: int
+    demand: int
+    handlers: list[str]
+    session: int
+
+
+def handler_rows(ledger: Ledger, rates: Rates, now: Now) -> list[HandlerRow]:
+    """Return all handlers, by name."""
+    handlers = sorted(ledger.handlers.values(), key=lambda handler: handler.name)
+    return [handler_row(handler, rates, now) for handler in handlers]
+
+
+def handler_row(handler: Handler, rates: Rates, now: Now) -> HandlerRow:
+    """Return one handler's row."""
+    figures = handler.figures
+    rate = rates.of(now.ms, handler)
+    return HandlerRow(
+        name=handler.name,
+        ready=handler.ready,
+        scheduled=handler.scheduled,
+        leased=handler.leased,
+        dead=handler.dead,
+        oldest_ready_ms=oldest_ready_ms(handler, now),
+        in_per_second=rate.submitted,
+        out_per_second=rate.finished,
+        dead_per_second=rate.dead,
+        wait_p50_ms=percentile_ms(figures.wait, 50),
+        wait_p99_ms=percentile_ms(figures.wait, 99),
+        run_p50_ms=percentile_ms(figures.run, 50),
+        run_p99_ms=percentile_ms(figures.run, 99),
+        sidecars=len(handler.sessions),
+        demand=sum(session.demand(handler) for session in handler.rotation),
+    )
+
+
+def handler_detail(handler: Handler, rates: Rates, now: Now) -> HandlerDetail:
+    """Return all that is known of one handler."""
+    figures, policy = handler.figures, handler.policy
+    return HandlerDetail(
+        handler=handler_row(handler, rates, now),
+        ready_by_priority={
+            priority.name.lower(): handler.queues[priority].count for priority in Priority
+        },
+        submitted=figures.submitted,
+        finished={state.name.lower(): figures.finished[state] for state in _ENDS},
+        attempts={result.name.lower(): figures.attempts[result] for result in AttemptResult},
+        policy={name: getattr(policy, name) for name in policy.__slots__},
+        declared=policy.changes(),
+        served_by=sorted(session.sidecar for session in handler.sessions),
+    )
+
+
+def oldest_ready_ms(handler: Handler, now: Now) -> int | None:
+    """Return how long the oldest ready task in memory has been due.
+
+    Each queue is in the order in which tasks became ready, so its head tells. Of a queue that lies
+    in the store only, as after a start, nothing is known here.
+    """
+    heads = [head for queue in handler.queues if queue.live and (head := queue.head()) is not None]
+    return max(0, now.wall_ms - min(head.due_ms for head in heads)) if heads else None
+
+
+def sidecar_rows(ledger: Ledger, now: Now) -> list[SidecarRow]:
+    """Return all sessions, by the name of their sidecar."""
+    rows = [sidecar_row(ledger, session, now) for session in ledger.sessions]
+    return sorted(rows, key=lambda row: (row.name, row.session))
+
+
+def sidecar_row(ledger: Ledger, session: Session, now: Now) -> SidecarRow:
+    """Return one session."""
+    silent_ms = max(0, now.ms - heard_ms(session))
+    connected = ledger.sessions.of_peer(session.peer) is session
+    if session.number == 0:
+        state = "away"
+    elif not connected or silent_ms > session.timeout_ms // 2:
+        state = "silent"
+    else:
+        state = "ready"
+    return SidecarRow(
+        name=session.sidecar,
+        service=session.service,
+        state=state,
+        silent_ms=silent_ms,
+        timeout_ms=session.timeout_ms,
+        leases=session.leases,
+        demand=sum(max(0, session.demand(handler)) for handler in session.handlers.values()),
+        handlers=sorted(session.handlers),
+        session=session.number,
+    )
+
+
+def heard_ms(session: Session) -> int:
+    """Return when a sidecar was last heard: its deadline was set from then."""
+    return session.deadline_ms - session.timeout_ms - margin_ms(session.timeout_ms)
+
+
+def totals(handlers: Iterable[Handler]) -> dict[str, int]:
+    """Return how many tasks are in each state that is counted."""
+    ready = scheduled = leased = dead = 0
+    for handler in handlers:
+        ready += handler.ready
+        scheduled += handler.scheduled
+        leased += handler.leased
+        dead += handler.dead
+    return {"ready": ready, "scheduled": scheduled, "leased": leased, "dead": dead}
