@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def run(tasks: int, batch: int) -> dict[str, Any]:
         cpu = {name: used - before[name] for name, used in cluster.cpu_seconds().items()}
         cpu["submitter"] = result["cpu_seconds"]
         cluster.coordinator.terminate()
-        recorded = _succeeded(cluster.coordinator.data_folder)
+        recorded = succeeded(cluster.coordinator.data_folder)
     expected = -(-tasks // batch) * batch
     if recorded != expected:
         raise AssertionError(f"{recorded} of {expected} tasks are recorded as succeeded")
@@ -54,15 +55,22 @@ def run(tasks: int, batch: int) -> dict[str, Any]:
     }
 
 
-def _succeeded(folder: Path) -> int:
+def succeeded(folder: Path) -> int:
     """Count the tasks that the store holds as succeeded."""
+    return sum(state == State.SUCCEEDED for state in _states(folder))
+
+
+def stored(folder: Path) -> int:
+    """Count the tasks that the store holds."""
+    return sum(1 for _ in _states(folder))
+
+
+def _states(folder: Path) -> Iterator[int]:
     start, end = range_of(b"t")
-    count = 0
     with lmdb.open(str(folder), readonly=True, lock=False) as env, env.begin() as txn:
         cursor = txn.cursor()
         cursor.set_range(start)
         for key, record in cursor:
             if key >= end:
                 break
-            count += decode_list(record)[0] == State.SUCCEEDED
-    return count
+            yield decode_list(key, record)[0]

@@ -20,9 +20,12 @@ import uvloop
 from coordinator.core.config import Config
 from coordinator.core.effects import Effects, GetMany, Now, Outgoing, Read
 from coordinator.core.layout import payload_key
+from coordinator.core.payloads import fill
 from coordinator.core.shard import (
     Answered,
     Broke,
+    Event,
+    NotFilled,
     Received,
     Sent,
     Shard,
@@ -38,7 +41,6 @@ from coordinator.store.switching import set_switch_interval
 from coordinator.transport import Transport
 from protocol import codec, frames, log
 from protocol.errors import LimitExceeded, ProtocolError
-from protocol.messages import Grant, Group
 from protocol.units import format_size
 
 SLEEP_MS_MAX = 60_000
@@ -48,7 +50,13 @@ MEASURE_SECONDS = 1.0
 MEASURE_BYTES = 1 << 20
 """However little room is left, so much is written before the size is looked at again."""
 DESCRIPTORS_SPARE = 64
-ALARMS = frozenset({"record_corrupt", "count_corrected", "session_expired", "hello_refused"})
+ALARMS = frozenset(
+    {
+        *("record_corrupt", "row_damaged", "payload_damaged", "payload_missing"),
+        *("reindexing_began", "grants_held", "count_corrected"),
+        *("session_expired", "hello_refused"),
+    }
+)
 
 
 class Coordinator:
@@ -214,18 +222,20 @@ class Coordinator:
         results: Sequence[Any] = ()
         if effects.writes or reads:
             results = await self._store.apply(effects.writes, reads)
-        payloads: dict[bytes, bytes] = {}
-        for found in results[len(effects.reads) :]:
-            payloads.update(found)
-        undelivered = [
-            outgoing
-            for outgoing in effects.messages
-            if not self._send(_with_payloads(outgoing, payloads) if outgoing.payloads else outgoing)
-        ]
+        after: list[Event] = []
+        payloads = iter(results[len(effects.reads) :])
+        for outgoing in effects.messages:
+            message = outgoing
+            if outgoing.payloads:
+                message, session, spoiled = fill(outgoing, next(payloads))
+                if spoiled:
+                    after.append(NotFilled(session, spoiled))
+            if not self._send(message):
+                after.append(Undelivered(outgoing))
         if effects.messages:
             self.shard.step(now(), Sent(effects))
-            for outgoing in undelivered:
-                self.shard.step(now(), Undelivered(outgoing))
+            for event in after:
+                self.shard.step(now(), event)
             self._transport.look()
         for ask, result in zip(effects.reads, results, strict=False):
             self.shard.step(now(), Answered(ask.number, result))
@@ -305,31 +315,6 @@ class Coordinator:
 def now() -> Now:
     """Read both clocks."""
     return Now(time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000, time.time_ns() // 1_000_000)
-
-
-def _with_payloads(outgoing: Outgoing, payloads: dict[bytes, bytes]) -> Outgoing:
-    """Put payloads that are stored apart into a grant.
-
-    A task whose payload is gone from the store stays out of the grant: its lease is found to be
-    missing when the sidecar next resumes, and nothing runs without what was submitted.
-    """
-    message = outgoing.message
-    assert isinstance(message, Grant)
-    missing = set(outgoing.payloads)
-    groups = []
-    for handler, tasks in message.groups:
-        filled = []
-        for task in tasks:
-            if task.id in missing:
-                payload = payloads.get(payload_key(task.id))
-                if payload is None:
-                    log.logger("coordinator").error("payload_missing", task_id=task.id.hex())
-                    continue
-                filled.append(task._replace(payload=payload))
-            else:
-                filled.append(task)
-        groups.append(Group(handler, filled))
-    return Outgoing(outgoing.peer, Grant(message.session, message.number, groups))
 
 
 def serve(settings: Settings) -> int:

@@ -4,6 +4,7 @@ from coordinator.core import layout
 from coordinator.core.effects import GetMany, Now, Scan
 from coordinator.core.ledger import Ledger
 from coordinator.core.queries import Queries
+from coordinator.core.reindexing import Reindexing
 from coordinator.core.task import Change, Task
 from coordinator.core.timers import Timer
 from protocol.messages import State
@@ -18,9 +19,10 @@ EMPTY = 1 << 62
 class Calendar:
     """Timers and retention."""
 
-    def __init__(self, ledger: Ledger, queries: Queries) -> None:
+    def __init__(self, ledger: Ledger, queries: Queries, reindexing: Reindexing) -> None:
         self._ledger = ledger
         self._queries = queries
+        self._reindexing = reindexing
         self._removing = False
         self._next_removal_ms = 0
         """When the next row of ended tasks is due; 0 makes the first step look."""
@@ -49,15 +51,19 @@ class Calendar:
         ledger.timers.write(ledger.next_row, writes)
         scan = ledger.timers.wants_rows()
         if scan is not None:
-            ledger.ask(scan, lambda _, rows, __: ledger.timers.loaded(rows), watch=False)
+            ledger.ask(scan, self._take_timers, watch=False)
         for when_ms, ids in ledger.ended.items():
             for i in range(0, len(ids), layout.ROW_ENTRIES_MAX):
                 key = layout.retention_key(when_ms, ledger.next_row())
-                writes[key] = layout.join_ids(ids[i : i + layout.ROW_ENTRIES_MAX])
+                writes[key] = layout.join_ids(key, ids[i : i + layout.ROW_ENTRIES_MAX])
             self._next_removal_ms = min(self._next_removal_ms, when_ms)
         ledger.ended.clear()
 
     # Timers
+
+    def _take_timers(self, _: Now, rows: list[tuple[bytes, bytes]], __: object) -> None:
+        timers = self._reindexing.timers
+        self._ledger.timers.loaded([(key, timers(key, value)) for key, value in rows])
 
     def _look_at(self, due: list[Timer], wall_ms: int) -> None:
         def then(now: Now, found: dict[bytes, bytes], saved: set[bytes]) -> None:
@@ -114,7 +120,7 @@ class Calendar:
         self._ledger.ask(Scan(start, end, REMOVE_ROWS), then, watch=False)
 
     def _remove_tasks(self, rows: list[tuple[bytes, bytes]]) -> None:
-        split = [(key, layout.split_ids(value)) for key, value in rows]
+        split = [(key, self._reindexing.ids(key, value)) for key, value in rows]
 
         def then(now: Now, found: dict[bytes, bytes], saved: set[bytes]) -> None:
             self._removing = False

@@ -5,8 +5,9 @@ send ``messages``. Nothing of one ``Effects`` leaves before its commit, and an `
 carried out only when the one before it has been.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from protocol.messages import Message
@@ -55,8 +56,9 @@ class Outgoing(NamedTuple):
     peer: bytes
     """Routing id of the connection."""
     message: Message
-    payloads: tuple[bytes, ...] = ()
-    """Tasks of a GRANT whose payload is stored apart; the shell reads and puts them in."""
+    payloads: Mapping[bytes, int] = MappingProxyType({})
+    """Tasks of a GRANT whose payload is stored apart, and the checksum of what each was submitted
+    with; the shell reads the payloads and puts them in (``core.payloads``)."""
 
 
 class Note(NamedTuple):

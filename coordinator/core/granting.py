@@ -10,6 +10,7 @@ from coordinator.core.handler import Handler
 from coordinator.core.ledger import Ledger
 from coordinator.core.queries import Queries
 from coordinator.core.ready_queue import ReadyQueue
+from coordinator.core.reindexing import Reindexing
 from coordinator.core.sessions import Session
 from coordinator.core.task import Change, Row, Task
 from protocol.limits import BATCH_BYTES_MAX, HELD_LEASES_MAX
@@ -24,9 +25,12 @@ TASK_OVERHEAD_BYTES = 128
 class Granting:
     """Demand on one side, ready tasks on the other."""
 
-    def __init__(self, ledger: Ledger, queries: Queries) -> None:
+    def __init__(self, ledger: Ledger, queries: Queries, reindexing: Reindexing) -> None:
         self._ledger = ledger
         self._queries = queries
+        self._reindexing = reindexing
+        self._held_until_ms: int | None = None
+        self._held_for: list[bytes] = []
 
     # Demand
 
@@ -60,10 +64,46 @@ class Granting:
             if task is not None and task.token == token and task.session is session:
                 task.running_since_ms = max(task.submitted_ms, now.wall_ms - since_ms)
 
+    def ungrant(self, session: Session, handler: Handler) -> None:
+        """Note that a granted task was not sent: the session will take another in its place."""
+        had = session.demand(handler) > 0
+        session.granted[handler] -= 1
+        if not had and session.demand(handler) > 0:
+            handler.rotation.append(session)
+        self._ledger.stirred[handler] = None
+
     # Grants
+
+    def hold(self, until_ms: int, rows: list[bytes]) -> None:
+        """Grant nothing for a while: some tasks may run that nobody is known to hold.
+
+        Args:
+            until_ms: When each sidecar that holds one has been told so, or has given it up.
+            rows: The damaged rows of these leases. They stay until then, so that a start in between
+                holds anew.
+        """
+        self._held_until_ms, self._held_for = until_ms, rows
+        self._ledger.note("grants_held", rows=len(rows))
+
+    def next_ms(self) -> int | None:
+        """Return when grants go on, if they are held."""
+        return self._held_until_ms
+
+    def tick(self, now: Now) -> None:
+        """Go on with grants that were held."""
+        if self._held_until_ms is None or now.ms < self._held_until_ms:
+            return
+        for key in self._held_for:
+            self._ledger.effects.writes[key] = None
+        self._held_until_ms, self._held_for = None, []
+        self._ledger.note("grants_go_on")
+        for handler in self._ledger.handlers.values():
+            self._ledger.stirred[handler] = None
 
     def match(self, now: Now) -> None:
         """Grant whatever can be granted."""
+        if self._held_until_ms is not None:
+            return
         ledger = self._ledger
         granted: dict[Session, list[tuple[Handler, list[Task]]]] = {}
         for handler in ledger.stirred:
@@ -153,7 +193,7 @@ class Granting:
     def _grant(self, session: Session, groups: list[tuple[Handler, list[Task]]]) -> None:
         ledger = self._ledger
         leases: list[tuple[bytes, int]] = []
-        apart: list[bytes] = []
+        apart: dict[bytes, int] = {}
         wire = []
         row = Row(layout.grant_key(ledger.next_row()), 0)
         for handler, tasks in groups:
@@ -162,14 +202,14 @@ class Granting:
                 task.row = row
                 leases.append((task.id, task.token))
                 if task.payload is None and task.payload_bytes:
-                    apart.append(task.id)
+                    apart[task.id] = task.content_crc
                 granted.append(_granted(task, handler))
             wire.append(Group(handler.name, granted))
         row.left = len(leases)
-        ledger.effects.writes[row.key] = layout.join_leases(session.incarnation, leases)
+        ledger.effects.writes[row.key] = layout.join_leases(row.key, session.incarnation, leases)
         session.grant_number += 1
         message = Grant(session.number, session.grant_number, wire)
-        ledger.effects.messages.append(Outgoing(session.peer, message, tuple(apart)))
+        ledger.effects.messages.append(Outgoing(session.peer, message, apart))
 
     # The store's part of a queue
 
@@ -201,6 +241,8 @@ class Granting:
         What has become ready since it was read is not written yet.
         """
         queue.loading = False
+        if self._reindexing.active:
+            return  # Some are still to get a row.
         excess = queue.stored - len(queue.overflow)
         if excess:
             self._ledger.note("count_corrected", handler=handler.name, by=excess)
@@ -210,7 +252,7 @@ class Granting:
     def _load_tasks(
         self, handler: Handler, queue: ReadyQueue, rows: list[tuple[bytes, bytes]]
     ) -> None:
-        split = [(key, layout.split_ids(value)) for key, value in rows]
+        split = [(key, self._reindexing.ids(key, value)) for key, value in rows]
 
         def then(_: Now, found: dict[bytes, bytes], saved: set[bytes]) -> None:
             queue.loading = False
@@ -250,7 +292,7 @@ class Granting:
             row = Row(key, 0)
             # Written again: since it was read, the last that needed it may have removed it.
             kept = [task.id for task in loaded]
-            ledger.effects.writes[key] = layout.join_ids(kept) if kept else None
+            ledger.effects.writes[key] = layout.join_ids(key, kept) if kept else None
         row.left += len(loaded)
         queue.gone = max(0, queue.gone - (len(ids) - len(loaded)))
         for task in loaded:
@@ -270,7 +312,7 @@ class Granting:
                 for tasks, stays in queue.rows_to_write():
                     number = ledger.next_row()
                     key = layout.ready_key(handler.number, queue.priority, number)
-                    writes[key] = layout.join_ids([task.id for task in tasks])
+                    writes[key] = layout.join_ids(key, [task.id for task in tasks])
                     if stays:
                         row = Row(key, len(tasks))
                         for task in tasks:

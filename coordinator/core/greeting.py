@@ -38,6 +38,8 @@ class Greeting:
         resumed = session is not None
         if session is None:
             session = self._open(hello, now)
+        elif session.service != hello.service:
+            self._know(session, hello)
         session.renew(now.ms)
         session.used = max(session.used, hello.session)
         self._numbers += 1
@@ -108,10 +110,21 @@ class Greeting:
         session = Session(hello.incarnation, hello.sidecar, hello.service, timeout_ms)
         session.renew(now.ms)
         self._ledger.sessions.add(session)
-        self._ledger.effects.writes[layout.session_key(session.incarnation)] = records.seal(
-            [session.sidecar, session.service, session.timeout_ms]
-        )
+        self._save(session)
         return session
+
+    def _know(self, session: Session, hello: Hello) -> None:
+        """Learn again whose session it is: its record was damaged."""
+        if session.service:
+            self._ledger.count("service_changed")  # Which no honest process does.
+            return
+        session.sidecar, session.service = hello.sidecar, hello.service
+        self._save(session)
+
+    def _save(self, session: Session) -> None:
+        key = layout.session_key(session.incarnation)
+        fields = [session.sidecar, session.service, session.timeout_ms]
+        self._ledger.effects.writes[key] = records.encode_list(key, fields)
 
     def _reconcile(self, now: Now, session: Session, held: list[Lease]) -> list[Lease]:
         """Take back what the sidecar does not hold; return what it holds without a lease."""

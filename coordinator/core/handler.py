@@ -2,9 +2,9 @@
 
 from collections import deque
 from typing import TYPE_CHECKING
-from zlib import crc32
 
 from coordinator.core.figures import Figures
+from coordinator.core.payloads import name_crc
 from coordinator.core.ready_queue import ReadyQueue
 from coordinator.core.task import Task
 from protocol.messages import Priority
@@ -45,7 +45,7 @@ class Handler:
     def __init__(self, number: int, name: str) -> None:
         self.number = number
         self.name = name
-        self.name_crc = crc32(name.encode())
+        self.name_crc = name_crc(name)
         self.policy = Policy()
         self.queues = tuple(ReadyQueue(number, priority) for priority in Priority)
         self.figures = Figures()

@@ -7,9 +7,15 @@
     x when row                  ended tasks to remove         ids
     g row                       leases of one grant           incarnation; id, token; ...
     h handler                   a handler's name, policy, counts
+    m handler                   its name once more: without it, its tasks are nobody's
     n incarnation               a session
+    i                           there while the rows of tasks are found again (core.reindexing)
 
 Numbers are big-endian, so that key order is time order. ``row`` numbers only grow.
+
+Stores return a flipped bit as good data. So every value begins with a checksum (CRC-32) of its key
+and of what follows, and is read through ``unseal``; the key is in it so that a row in another's
+place is seen too. Payloads alone have theirs elsewhere: in their task's record (core.payloads).
 
 An index row stands for many tasks, which keeps the operations per task near two. The price is a
 rule that all readers obey: **an index row may be stale, but is never missing.** The task's record
@@ -17,11 +23,14 @@ and the leases decide; an entry that they contradict is skipped. A row is remove
 its tasks has left.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from zlib import crc32
 
 ROW_ENTRIES_MAX = 256
 """Entries of one index row; bounds what one scan brings into memory."""
 
+REINDEX_KEY = b"i"
+_CRC = 4
 _ID = 16
 _TIMER = 25
 _LEASE = 24
@@ -30,6 +39,29 @@ TIMER_DUE = 0
 """The task becomes ready."""
 TIMER_EXPIRE = 1
 """The task expires if it waits."""
+TimerEntry = tuple[int, int, bytes]
+"""Due time, kind and task of a timer."""
+
+
+class Damaged(Exception):
+    """Raised when a value is not what was written under its key: the medium has changed it."""
+
+
+def seal(key: bytes, body: bytes) -> bytes:
+    """Return the value that is stored for ``body`` under a key."""
+    return crc32(body, crc32(key)).to_bytes(_CRC, "big") + body
+
+
+def unseal(key: bytes, value: bytes) -> bytes:
+    """Return what was stored under a key.
+
+    Raises:
+        Damaged: The value is not what was written there.
+    """
+    body = value[_CRC:]
+    if crc32(body, crc32(key)) != int.from_bytes(value[:_CRC], "big") or not body:
+        raise Damaged("the checksum does not match")
+    return body
 
 
 def task_key(task_id: bytes) -> bytes:
@@ -82,6 +114,11 @@ def handler_of(key: bytes) -> int:
     return int.from_bytes(key[1:5], "big")
 
 
+def name_key(handler: int) -> bytes:
+    """Return the key of the second copy of a handler's name."""
+    return b"m" + handler.to_bytes(4, "big")
+
+
 def session_key(incarnation: bytes) -> bytes:
     """Return the key of a session."""
     return b"n" + incarnation
@@ -97,37 +134,50 @@ def range_of(letter: bytes) -> tuple[bytes, bytes]:
     return letter, bytes([letter[0] + 1])
 
 
-def join_ids(ids: Iterable[bytes]) -> bytes:
+def join_ids(key: bytes, ids: Iterable[bytes]) -> bytes:
     """Return the value of a row of ids."""
-    return b"".join(ids)
+    return seal(key, b"".join(ids))
 
 
-def split_ids(value: bytes) -> list[bytes]:
-    """Return the ids of a row."""
-    return [value[i : i + _ID] for i in range(0, len(value) - _ID + 1, _ID)]
+def split_ids(key: bytes, value: bytes) -> list[bytes]:
+    """Return the ids of a row.
+
+    Raises:
+        Damaged: As all of these: the row is not what was written.
+    """
+    body = unseal(key, value)
+    return [body[i : i + _ID] for i in range(0, len(body), _ID)]
 
 
-def join_timers(entries: Iterable[tuple[int, int, bytes]]) -> bytes:
-    """Return the value of a row of timers: due, kind and id of each."""
-    return b"".join(
-        [due.to_bytes(8, "big") + kind.to_bytes(1, "big") + task for due, kind, task in entries]
+def join_timers(key: bytes, entries: Iterable[TimerEntry]) -> bytes:
+    """Return the value of a row of timers."""
+    return seal(
+        key,
+        b"".join(
+            [due.to_bytes(8, "big") + kind.to_bytes(1, "big") + task for due, kind, task in entries]
+        ),
     )
 
 
-def split_timers(value: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Yield due, kind and id of each timer in a row."""
-    for i in range(0, len(value) - _TIMER + 1, _TIMER):
-        yield int.from_bytes(value[i : i + 8], "big"), value[i + 8], value[i + 9 : i + _TIMER]
+def split_timers(key: bytes, value: bytes) -> list[TimerEntry]:
+    """Return the timers of a row."""
+    body = unseal(key, value)
+    return [
+        (int.from_bytes(body[i : i + 8], "big"), body[i + 8], body[i + 9 : i + _TIMER])
+        for i in range(0, len(body), _TIMER)
+    ]
 
 
-def join_leases(incarnation: bytes, leases: Iterable[tuple[bytes, int]]) -> bytes:
+def join_leases(key: bytes, incarnation: bytes, leases: Iterable[tuple[bytes, int]]) -> bytes:
     """Return the value of a grant: who holds it, then id and token of each lease."""
-    return incarnation + b"".join([task + token.to_bytes(8, "big") for task, token in leases])
+    entries = [task + token.to_bytes(8, "big") for task, token in leases]
+    return seal(key, incarnation + b"".join(entries))
 
 
-def split_leases(value: bytes) -> tuple[bytes, list[tuple[bytes, int]]]:
+def split_leases(key: bytes, value: bytes) -> tuple[bytes, list[tuple[bytes, int]]]:
     """Return the holder and the leases of a grant."""
-    return value[:_ID], [
-        (value[i : i + _ID], int.from_bytes(value[i + _ID : i + _LEASE], "big"))
-        for i in range(_ID, len(value) - _LEASE + 1, _LEASE)
+    body = unseal(key, value)
+    return body[:_ID], [
+        (body[i : i + _ID], int.from_bytes(body[i + _ID : i + _LEASE], "big"))
+        for i in range(_ID, len(body), _LEASE)
     ]

@@ -43,6 +43,8 @@ class Ledger:
         self.effects = Effects()
         self.handlers: dict[str, Handler] = {}
         self.handlers_by_number: dict[int, Handler] = {}
+        self.handlers_made = 0
+        """The largest number that a handler has had."""
         self.sessions = Sessions()
         self.timers = Timers()
         self.waits = Waits()
@@ -120,9 +122,11 @@ class Ledger:
         if handler is None:
             if len(self.handlers) >= limits.HANDLERS_MAX:
                 return None
-            handler = Handler(len(self.handlers) + 1, name)
+            self.handlers_made += 1
+            handler = Handler(self.handlers_made, name)
             self.add_handler(handler)
             self.touch(handler)
+            self.write_name(handler)
             self.note("handler_created", handler=name)
         return handler
 
@@ -130,6 +134,12 @@ class Ledger:
         """Take a handler."""
         self.handlers[handler.name] = handler
         self.handlers_by_number[handler.number] = handler
+        self.handlers_made = max(self.handlers_made, handler.number)
+
+    def write_name(self, handler: Handler) -> None:
+        """Write the second copy of a handler's name, with the next commit."""
+        key = layout.name_key(handler.number)
+        self.effects.writes[key] = records.encode_list(key, [handler.name])
 
     def touch(self, handler: Handler) -> None:
         """Note that a handler's stored counts or policy change with the next commit."""
@@ -142,14 +152,14 @@ class Ledger:
         """Return the task in a record, for those who only look; None if the record is damaged."""
         try:
             return records.decode(task_id, record, self.handlers_by_number.__getitem__)
-        except records.RecordCorrupt:
+        except layout.Damaged:
             return None
 
     def read_record(self, task_id: bytes, record: bytes) -> Task | None:
         """Return the task in a record, or None after an alarm if the record is corrupt."""
         try:
             return records.decode(task_id, record, self.handlers_by_number.__getitem__)
-        except records.RecordCorrupt as error:
+        except layout.Damaged as error:
             self.count("record_corrupt")
             self.note("record_corrupt", task_id=task_id.hex(), detail=str(error))
             return None

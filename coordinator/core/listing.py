@@ -207,9 +207,12 @@ class Listing:
             self.found.append(task)
 
     def _entries(self, key: bytes, value: bytes) -> list[bytes]:
-        if self._plan == "s":
-            return [entry[2] for entry in layout.split_timers(value) if entry[1] == 0]
-        return layout.split_ids(value)
+        try:
+            if self._plan == "s":
+                return [entry[2] for entry in layout.split_timers(key, value) if entry[1] == 0]
+            return layout.split_ids(key, value)
+        except layout.Damaged:
+            return []  # Who needs the row finds it, and what was in it.
 
     # What is to be read
 

@@ -1,7 +1,9 @@
 """Settle leases: by the outcome that a sidecar reports, or because the lease has ended.
 
 An outcome counts only with the token of the task's latest lease. One that arrives after its lease
-has ended is still taken if it ends the task and no later lease was granted.
+has ended is still taken if it ends the task and no later lease was granted. It counts from the
+session that holds the lease, and from others of the service that owns the handler: a sidecar that
+was restarted reports what the process before it has left in the spool.
 """
 
 from typing import Any
@@ -12,6 +14,7 @@ from coordinator.core.layout import task_key
 from coordinator.core.ledger import Ledger
 from coordinator.core.queries import Queries
 from coordinator.core.retry import backoff_ms, jitter_of
+from coordinator.core.sessions import Session
 from coordinator.core.task import Change, Task
 from protocol.errors import Code
 from protocol.ids import to_text
@@ -41,20 +44,24 @@ class Settlement:
         self._ledger = ledger
         self._queries = queries
 
-    def take(self, now: Now, peer: bytes, message: Outcomes) -> None:
+    def take(self, now: Now, session: Session, message: Outcomes) -> None:
         """Settle what a message reports; RECORDED follows when all of it is durable."""
         leased = self._ledger.leased
         late: list[tuple[int, Outcome]] = []
         for place, outcome in enumerate(message.outcomes):
             task = leased.get(outcome[0])
-            if task is not None and task.token == outcome[1]:
+            if (
+                task is not None
+                and task.token == outcome[1]
+                and (task.session is session or _owns(session, task))
+            ):
                 self.settle(now, task, outcome)
             else:
                 late.append((place, outcome))
         if late:
-            self._look_up(peer, message.number, late, [])
+            self._look_up(session, message.number, late, [])
         else:
-            self._ledger.send(peer, Recorded(message.number, []))
+            self._ledger.send(session.peer, Recorded(message.number, []))
 
     def settle(self, now: Now, task: Task, outcome: Outcome) -> None:
         """End a lease with an outcome, and do with its task what follows from it."""
@@ -104,6 +111,18 @@ class Settlement:
         task.handler.figures.attempts[AttemptResult.RETURNED] += 1
         self._ledger.count("returned")
         self._again(now, task)
+
+    def spoil(self, now: Now, task: Task, error_type: str) -> None:
+        """End the lease of a task that cannot be handed over: its payload is not there unharmed."""
+        message = "the store does not hold the payload that was submitted"
+        failure = Failure(error_type, f"{message}; submit the task again, with another id")
+        sidecar = "" if task.session is None else task.session.sidecar
+        self._ledger.end_lease(task)
+        self._ledger.count(error_type)
+        self._ledger.note(error_type, task_id=task.id.hex(), handler=task.handler.name)
+        outcome = Outcome(task.id, task.token, OutcomeKind.FATAL, 0, failure)
+        _remember(now, task, outcome, sidecar)
+        self._die(now, task, "", failure)
 
     def _succeed(self, now: Now, task: Task, value: Any) -> None:
         task.change(Change.SUCCESS)
@@ -206,40 +225,44 @@ class Settlement:
 
     def _look_up(
         self,
-        peer: bytes,
+        session: Session,
         number: int,
         late: list[tuple[int, Outcome]],
         exceptions: list[Unrecorded],
     ) -> None:
+        peer = session.peer  # It may have another one when the records are there.
+
         def then(now: Now, found: dict[bytes, bytes], saved: set[bytes]) -> None:
             again: list[tuple[int, Outcome]] = []
             for place, outcome in late:
                 if outcome.id in saved:
                     again.append((place, outcome))  # The record that was read is out of date.
                     continue
-                code = self._take_late(now, outcome, found.get(task_key(outcome.id)))
+                code = self._take_late(now, session, outcome, found.get(task_key(outcome.id)))
                 if code is not None:
                     self._ledger.count(code)
                     exceptions.append(Unrecorded(place, code))
             if again:
-                self._look_up(peer, number, again, exceptions)
+                self._look_up(session, number, again, exceptions)
             else:
                 self._ledger.send(peer, Recorded(number, sorted(exceptions)))
 
         keys = [task_key(outcome.id) for _, outcome in late]
         self._ledger.ask(GetMany(keys), then, watch=True)
 
-    def _take_late(self, now: Now, outcome: Outcome, record: bytes | None) -> str | None:
+    def _take_late(
+        self, now: Now, session: Session, outcome: Outcome, record: bytes | None
+    ) -> str | None:
         """Take an outcome whose lease has ended, or return the code that says why not."""
         ledger = self._ledger
         if outcome.id in ledger.leased:
-            return Code.STALE_TOKEN  # A later lease was granted.
+            return Code.STALE_TOKEN  # A later lease was granted, or another service holds this one.
         task = ledger.waiting.get(outcome.id)
         if task is None:
             if record is None:
                 return Code.UNKNOWN_TASK
             task = ledger.read_record(outcome.id, record)
-        if task is None or task.token != outcome.token:
+        if task is None or task.token != outcome.token or not _owns(session, task):
             return Code.STALE_TOKEN
         if task.state.terminal:
             # The same message once more, or of a task that has ended in another way since.
@@ -256,6 +279,11 @@ class Settlement:
         else:
             self._die(now, task, "", outcome.value)
         return None
+
+
+def _owns(session: Session, task: Task) -> bool:
+    """Tell whether a session is of the service that owns the task's handler."""
+    return task.handler.name.startswith(f"{session.service}.")
 
 
 def _remember(now: Now, task: Task, outcome: Outcome, sidecar: str) -> None:

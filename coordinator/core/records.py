@@ -1,18 +1,20 @@
 """The record of a task as bytes, with a format version and a checksum.
 
-    +--------+----------+------------------------+
-    | format | CRC-32   | MessagePack list        |
-    | 1 byte | 4 bytes  | of the fields below     |
-    +--------+----------+------------------------+
+    +----------+--------+------------------------+
+    | CRC-32   | format | MessagePack list        |
+    | 4 bytes  | 1 byte | of the fields below     |
+    +----------+--------+------------------------+
 
-LMDB returns a flipped bit as good data, so every record is checked when it is read. To change the
-fields: raise ``FORMAT``, keep ``decode`` reading the older form, add an old record to the tests.
+The checksum is that of all values (``layout.seal``) and is checked whenever a record is read. To
+change the fields: raise ``FORMAT``, keep ``decode`` reading the older form, add an old record to
+the tests.
 """
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
+from coordinator.core.layout import Damaged, seal, unseal
 from coordinator.core.task import Task
 from protocol import codec
 from protocol.messages import AttemptRecord, Result, State
@@ -20,20 +22,16 @@ from protocol.messages import AttemptRecord, Result, State
 if TYPE_CHECKING:
     from coordinator.core.handler import Handler
 
-FORMAT = 1
+FORMAT = 2
 _FORMAT_BYTE = bytes([FORMAT])
-_HEADER = 5
+_TASK_CRC = crc32(b"t")
 _STATES = tuple(State)
 _pack = codec.new_packer()
 
 
-class RecordCorrupt(Exception):
-    """Raised when a record's checksum or form is wrong: the store's medium has changed it."""
-
-
 def encode(task: Task) -> bytes:
     """Return the record of a task."""
-    body = _pack(
+    body = _FORMAT_BYTE + _pack(
         (
             int(task.state),
             task.handler.number,
@@ -58,20 +56,21 @@ def encode(task: Task) -> bytes:
             task.history,
         )
     )
-    return _FORMAT_BYTE + crc32(body).to_bytes(4, "big") + body
+    # As ``layout.seal`` would, without making the key.
+    return crc32(body, crc32(task.id, _TASK_CRC)).to_bytes(4, "big") + body
 
 
 def decode(task_id: bytes, record: bytes, handler_of: Callable[[int], "Handler"]) -> Task:
     """Return the task in a record.
 
     Raises:
-        RecordCorrupt: The bytes are not what was written.
+        Damaged: The bytes are not what was written.
     """
-    fields = decode_list(record)
+    fields = decode_list(b"t" + task_id, record)
     try:
         return _task(task_id, fields, handler_of)
     except (TypeError, ValueError, IndexError, KeyError) as error:
-        raise RecordCorrupt(f"{type(error).__name__} in a record of {len(record)} bytes") from None
+        raise Damaged(f"{type(error).__name__} in a record of {len(record)} bytes") from None
 
 
 def _task(task_id: bytes, fields: list[Any], handler_of: Callable[[int], "Handler"]) -> Task:
@@ -99,24 +98,21 @@ def _task(task_id: bytes, fields: list[Any], handler_of: Callable[[int], "Handle
     return task
 
 
-def seal(value: Any) -> bytes:
-    """Return plain values as a checked record: the form of handlers and sessions."""
-    body = codec.pack(value)
-    return _FORMAT_BYTE + crc32(body).to_bytes(4, "big") + body
+def encode_list(key: bytes, value: Any) -> bytes:
+    """Return plain values as a record: the form of handlers and sessions."""
+    return seal(key, _FORMAT_BYTE + codec.pack(value))
 
 
-def decode_list(record: bytes) -> list[Any]:
+def decode_list(key: bytes, record: bytes) -> list[Any]:
     """Return the fields of a record after checking it.
 
     Raises:
-        RecordCorrupt: The bytes are not what was written.
+        Damaged: The bytes are not what was written.
     """
-    if len(record) <= _HEADER or record[0] != FORMAT:
-        raise RecordCorrupt(f"format {record[:1].hex() or 'missing'}; expected {FORMAT:02x}")
-    body = record[_HEADER:]
-    if crc32(body) != int.from_bytes(record[1:_HEADER], "big"):
-        raise RecordCorrupt("the checksum does not match")
-    value = codec.unpack_own(body)
+    body = unseal(key, record)
+    if body[0] != FORMAT:
+        raise Damaged(f"format {body[:1].hex()}; expected {FORMAT:02x}")
+    value = codec.unpack_own(body[1:])
     if type(value) is not list:
-        raise RecordCorrupt("not a list")
+        raise Damaged("not a list")
     return value

@@ -2,6 +2,10 @@
 
 Only what is hot is read: handlers with their counts, sessions, leases. Waiting tasks stay in the
 store until somebody asks for them, so that a start with millions of them takes no longer.
+
+What is damaged stops no start. A handler has its name from the second copy, its counts from a walk
+over all records, and its policy from the next sidecar that declares it. For leases whose grant is
+damaged see ``Granting.hold``: their tasks are found by the same walk.
 """
 
 from collections.abc import Callable
@@ -9,11 +13,12 @@ from typing import Any
 
 from coordinator.core import layout, records
 from coordinator.core.effects import GetMany, Now, Scan
+from coordinator.core.granting import Granting
 from coordinator.core.handler import Handler
 from coordinator.core.ledger import Ledger
-from coordinator.core.sessions import Session
+from coordinator.core.reindexing import Reindexing
+from coordinator.core.sessions import Session, margin_ms
 from coordinator.core.task import Change, Row
-from coordinator.errors import Corrupt
 from protocol.messages import State
 from protocol.policy import Policy
 
@@ -24,15 +29,34 @@ Take = Callable[[Now, list[tuple[bytes, bytes]]], None]
 class Recovery:
     """The start of a shard: handlers, then sessions, then leases."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, reindexing: Reindexing, granting: Granting) -> None:
         self._ledger = ledger
+        self._reindexing = reindexing
+        self._granting = granting
         self.done = False
-        self._unowned: dict[bytes, Session] = {}
+        self._names: dict[int, str] = {}
+        self._damaged_grants: list[bytes] = []
+        self._recount = False
 
     def begin(self) -> None:
         """Ask for the first page; the rest follows by itself until ``done``."""
         self._ledger.timers.begin_recovery()
-        self._scan(b"h", self._take_handlers, self._sessions)
+        self._scan(b"m", self._take_names, self._handlers)
+
+    def _handlers(self) -> None:
+        self._scan(b"h", self._take_handlers, self._nameless)
+
+    def _nameless(self) -> None:
+        """Bring back the handlers whose own row is damaged or gone; see to both copies of names."""
+        ledger = self._ledger
+        for number, name in self._names.items():
+            if number not in ledger.handlers_by_number:
+                self._recount = True
+                ledger.add_handler(Handler(number, name))
+        for number, handler in ledger.handlers_by_number.items():
+            if number not in self._names:
+                ledger.write_name(handler)
+        self._sessions()
 
     def _sessions(self) -> None:
         self._scan(b"n", self._take_sessions, self._leases)
@@ -42,9 +66,24 @@ class Recovery:
 
     def _finish(self) -> None:
         # The last page of grants has asked for its records; they come before this answer.
-        self._ledger.ask(GetMany([]), self._done, watch=False)
+        self._ledger.ask(GetMany([layout.REINDEX_KEY]), self._see, watch=False)
 
-    def _done(self, *_: Any) -> None:
+    def _see(self, now: Now, found: dict[bytes, bytes], _: Any) -> None:
+        """Make up for what is damaged, or was when the process before this one ended."""
+        if self._damaged_grants:
+            timeout_ms = max(
+                self._ledger.config.session_timeout_ms, self._ledger.sessions.timeout_ms_max
+            )
+            until_ms = now.ms + timeout_ms + margin_ms(timeout_ms)
+            self._granting.hold(until_ms, self._damaged_grants)
+        if self._damaged_grants or self._recount:
+            self._reindexing.recount(self._done)
+            return
+        if found:
+            self._reindexing.begin()
+        self._done(now)
+
+    def _done(self, _: Now) -> None:
         self.done = True
         self._ledger.note(
             "recovered",
@@ -67,16 +106,24 @@ class Recovery:
 
         self._ledger.ask(Scan(start, end, PAGE), then, watch=False)
 
+    def _take_names(self, _: Now, rows: list[tuple[bytes, bytes]]) -> None:
+        for key, value in rows:
+            number = layout.handler_of(key)
+            self._ledger.handlers_made = max(self._ledger.handlers_made, number)
+            try:
+                [self._names[number]] = records.decode_list(key, value)
+            except layout.Damaged as error:
+                self._alarm("name of handler", number, error)
+
     def _take_handlers(self, _: Now, rows: list[tuple[bytes, bytes]]) -> None:
         for key, value in rows:
             number = layout.handler_of(key)
+            self._ledger.handlers_made = max(self._ledger.handlers_made, number)
             try:
-                name, changes, counts = records.decode_list(value)
-            except records.RecordCorrupt as error:
-                raise Corrupt(
-                    f"the store's record of handler {number} is damaged ({error}), and its tasks "
-                    "cannot be told apart from others without it; restore the store from a copy"
-                ) from None
+                name, changes, counts = records.decode_list(key, value)
+            except layout.Damaged as error:
+                self._alarm("handler", number, error)
+                continue
             handler = Handler(number, name)
             handler.policy = Policy().with_changes(changes)
             handler.restore(counts)
@@ -85,10 +132,9 @@ class Recovery:
     def _take_sessions(self, now: Now, rows: list[tuple[bytes, bytes]]) -> None:
         for key, value in rows:
             try:
-                fields = records.decode_list(value)
-            except records.RecordCorrupt as error:
-                self._ledger.count("record_corrupt")
-                self._ledger.note("record_corrupt", session=key[1:].hex(), detail=str(error))
+                fields = records.decode_list(key, value)
+            except layout.Damaged as error:
+                self._alarm("session", key[1:].hex(), error)
                 self._add_unknown_session(now, key[1:])
             else:
                 self._add_session(now, key[1:], *fields)
@@ -107,10 +153,20 @@ class Recovery:
         self._ledger.sessions.add(session)
         return session
 
+    def _alarm(self, kind: str, which: object, error: layout.Damaged) -> None:
+        self._ledger.count("record_corrupt")
+        self._ledger.note("record_corrupt", kind=kind, which=which, detail=str(error))
+
     def _take_grants(self, now: Now, rows: list[tuple[bytes, bytes]]) -> None:
         if not rows:
             return
-        grants = [(key, *layout.split_leases(value)) for key, value in rows]
+        grants = []
+        for key, value in rows:
+            try:
+                grants.append((key, *layout.split_leases(key, value)))
+            except layout.Damaged as error:
+                self._reindexing.alarm(key, error)
+                self._damaged_grants.append(key)
 
         def then(now: Now, found: dict[bytes, bytes], _: Any) -> None:
             for key, holder, leases in grants:

@@ -99,6 +99,11 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._by_incarnation)
 
+    @property
+    def timeout_ms_max(self) -> int:
+        """The longest timeout of all sessions."""
+        return max((session.timeout_ms for session in self._by_incarnation.values()), default=0)
+
     def __iter__(self) -> Iterator[Session]:
         return iter(self._by_incarnation.values())
 

@@ -17,8 +17,10 @@ from coordinator.core.granting import Granting
 from coordinator.core.greeting import Greeting
 from coordinator.core.ledger import Ledger
 from coordinator.core.outcomes import Settlement
+from coordinator.core.payloads import Spoiled
 from coordinator.core.queries import Queries
 from coordinator.core.recovery import Recovery
+from coordinator.core.reindexing import Reindexing
 from coordinator.core.sessions import Session
 from coordinator.core.submissions import Submissions
 from coordinator.core.sweeping import Sweeping
@@ -67,6 +69,15 @@ class Undelivered:
 
 
 @dataclass(frozen=True, slots=True)
+class NotFilled:
+    """Tasks were left out of a grant: their payload is not in the store as it was submitted."""
+
+    session: int
+    """The session number of the grant."""
+    spoiled: list[Spoiled]
+
+
+@dataclass(frozen=True, slots=True)
 class StoreLevel:
     """The store has been measured; ``refusal`` tells why nothing may be accepted, or is empty."""
 
@@ -78,7 +89,7 @@ class Tick:
     """Time has passed."""
 
 
-Event = Received | Broke | Answered | Sent | Undelivered | StoreLevel | Tick
+Event = Received | Broke | Answered | Sent | Undelivered | NotFilled | StoreLevel | Tick
 
 
 class Shard:
@@ -92,12 +103,13 @@ class Shard:
         self._ledger = ledger = Ledger(config)
         self._queries = Queries(ledger)
         self._submissions = Submissions(ledger)
-        self._granting = Granting(ledger, self._queries)
+        self._reindexing = Reindexing(ledger)
+        self._granting = Granting(ledger, self._queries, self._reindexing)
         self._settlement = Settlement(ledger, self._queries)
         self._greeting = Greeting(ledger, self._granting, self._settlement)
-        self._sweeping = Sweeping(ledger)
-        self._calendar = Calendar(ledger, self._queries)
-        self._recovery = Recovery(ledger)
+        self._sweeping = Sweeping(ledger, self._reindexing)
+        self._calendar = Calendar(ledger, self._queries, self._reindexing)
+        self._recovery = Recovery(ledger, self._reindexing, self._granting)
         self._recovery.begin()
 
     @property
@@ -119,7 +131,11 @@ class Shard:
         """Return after how many milliseconds a ``Tick`` is due, or None when nothing is pending."""
         elapsed = [
             time
-            for time in (self._ledger.sessions.next_ms(), self._ledger.waits.next_ms())
+            for time in (
+                self._ledger.sessions.next_ms(),
+                self._ledger.waits.next_ms(),
+                self._granting.next_ms(),
+            )
             if time is not None
         ]
         due = [time - now.ms for time in elapsed]
@@ -139,6 +155,8 @@ class Shard:
                 self._sent(effects)
             case Undelivered(outgoing):
                 self._undelivered(now, outgoing)
+            case NotFilled(session, spoiled):
+                self._spoil(now, session, spoiled)
             case Tick():
                 self._tick(now)
             case Broke(peer, code, detail):
@@ -161,10 +179,13 @@ class Shard:
             for handler in ledger.stirred:
                 if handler.changed:
                     handler.changed = False
-                    ledger.effects.writes[layout.handler_key(handler.number)] = records.seal(
-                        [handler.name, handler.policy.changes(), handler.counts()]
+                    key = layout.handler_key(handler.number)
+                    ledger.effects.writes[key] = records.encode_list(
+                        key, [handler.name, handler.policy.changes(), handler.counts()]
                     )
             ledger.stirred.clear()
+        elif self._reindexing.active:
+            self._calendar.write()
         effects, ledger.effects = ledger.effects, Effects()
         return effects
 
@@ -185,7 +206,7 @@ class Shard:
     def _in_session(self, now: Now, session: Session, message: Message) -> Outgoing | None:
         match message:
             case m.Outcomes():
-                self._settlement.take(now, session.peer, message)
+                self._settlement.take(now, session, message)
             case m.Submit(batches):
                 self._submissions.submit(now, session.peer, batches)
             case m.Demand(limits):
@@ -208,6 +229,14 @@ class Shard:
                 session = self._ledger.sessions.of_peer(peer)
                 if session is not None and session.number == message.session:
                     session.grant_sent = message.number
+
+    def _spoil(self, now: Now, session: int, spoiled: list[Spoiled]) -> None:
+        for task_id, token, error_type in spoiled:
+            task = self._ledger.leased.get(task_id)
+            if task is not None and task.token == token:
+                if task.session is not None and task.session.number == session:
+                    self._granting.ungrant(task.session, task.handler)
+                self._settlement.spoil(now, task, error_type)
 
     def _undelivered(self, now: Now, outgoing: Outgoing) -> None:
         """Cut off a connection that does not take its messages, and take back an unsent grant.
@@ -233,5 +262,6 @@ class Shard:
 
     def _tick(self, now: Now) -> None:
         self._greeting.expire(now)
+        self._granting.tick(now)
         self._queries.overdue(now)
         self._calendar.tick(now)

@@ -6,12 +6,11 @@ and the look-up is the cheapest read that the store has, at the edge where it ha
 """
 
 from typing import Any
-from zlib import crc32
 
 from coordinator.core import layout
 from coordinator.core.effects import GetMany, Now
-from coordinator.core.handler import Handler
 from coordinator.core.ledger import Ledger
+from coordinator.core.payloads import content_crc
 from coordinator.core.task import Task
 from protocol import submission
 from protocol.errors import Code, ProtocolError
@@ -162,8 +161,8 @@ class Submissions:
         if stored is None:
             return False
         self._ledger.count("resubmitted")
-        return stored.handler.name == task.handler and stored.content_crc == _content_crc(
-            stored.handler, task.payload
+        return stored.handler.name == task.handler and stored.content_crc == content_crc(
+            stored.handler.name_crc, task.payload
         )
 
     def _accept(self, now: Now, submitted: Submission) -> None:
@@ -175,7 +174,7 @@ class Submissions:
         task = Task(task_id, handler, Priority.NORMAL, payload if inline else None, size)
         if not inline:
             ledger.effects.writes[layout.payload_key(task_id)] = payload
-        task.content_crc = _content_crc(handler, payload)
+        task.content_crc = content_crc(handler.name_crc, payload)
         task.content_type = content_type
         task.submitted_ms = task.due_ms = now.wall_ms
         if options:
@@ -198,10 +197,6 @@ class Submissions:
             task.expires_ms = task.due_ms + expires_ms
             self._ledger.guard_expiry(task)
         task.options = own or None
-
-
-def _content_crc(handler: Handler, payload: bytes) -> int:
-    return crc32(payload, handler.name_crc)
 
 
 def _due_in_range(now: Now, task: Submission) -> bool:

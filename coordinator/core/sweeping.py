@@ -13,6 +13,7 @@ from coordinator.core.effects import GetMany, Now, Scan
 from coordinator.core.handler import Handler
 from coordinator.core.ledger import Ledger
 from coordinator.core.ready_queue import ReadyQueue
+from coordinator.core.reindexing import Reindexing
 from protocol.messages import State
 
 GONE_MIN = 1024
@@ -27,8 +28,9 @@ and the looks begin anew with what was needed the last time."""
 class Sweeping:
     """Looks through the rows of queues whose tasks leave by another way than a grant."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, reindexing: Reindexing) -> None:
         self._ledger = ledger
+        self._reindexing = reindexing
 
     def sweep(self) -> None:
         """Look at the next rows where enough tasks have left."""
@@ -63,7 +65,7 @@ class Sweeping:
     def _look_at(
         self, handler: Handler, queue: ReadyQueue, rows: list[tuple[bytes, bytes]]
     ) -> None:
-        split = [(key, layout.split_ids(value)) for key, value in rows]
+        split = [(key, self._reindexing.ids(key, value)) for key, value in rows]
 
         def then(_: Now, found: dict[bytes, bytes], saved: set[bytes]) -> None:
             queue.loading = False

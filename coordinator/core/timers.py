@@ -12,11 +12,11 @@ from typing import NamedTuple
 from coordinator.core.effects import Scan
 from coordinator.core.layout import (
     ROW_ENTRIES_MAX,
+    TimerEntry,
     after,
     due_of,
     join_timers,
     range_of,
-    split_timers,
     timer_key,
 )
 from coordinator.core.task import Row
@@ -85,7 +85,7 @@ class Timers:
             ):
                 entries = fresh[start:end]
                 key = timer_key(first, next_row())
-                writes[key] = join_timers(entries)
+                writes[key] = join_timers(key, entries)
                 self._arrive(key, entries)
                 start = end
         if len(self._heap) > WINDOW_MAX and not self._loading:
@@ -130,11 +130,10 @@ class Timers:
         count = len(self._heap)
         return count < WINDOW_LOW or (count < WINDOW_MAX and self._heap[0].due_ms > due_of(horizon))
 
-    def loaded(self, rows: list[tuple[bytes, bytes]]) -> None:
-        """Take the rows that were read."""
+    def loaded(self, rows: list[tuple[bytes, list[TimerEntry]]]) -> None:
+        """Take the rows that were read; a damaged one has no entries."""
         self._loading = False
-        for key, value in rows:
-            entries = list(split_timers(value))
+        for key, entries in rows:
             row = Row(key, len(entries))
             self._push([Timer(*entry, row) for entry in entries])
         self._horizon = rows[-1][0] if len(rows) == LOAD_ROWS else None

@@ -16,7 +16,7 @@ from coordinator.core.effects import Read
 
 KEY_BYTES_MAX = 511
 """What LMDB 0.9 takes; other stores keep to it, so that one layout serves all."""
-FORMAT = 1
+FORMAT = 2
 """The version of everything in a store: its own record, key layout and record encoding."""
 
 

@@ -32,6 +32,7 @@ from coordinator.errors import Corrupt, Fenced, Refused, StoreError, Unknown
 from coordinator.store import meta
 from coordinator.store.base import Ownership, Result, Store, StoreStats, Writes
 from coordinator.store.directory import StoreDirectory
+from coordinator.store.lmdb_file import bytes_missing
 
 HOLD_SECONDS = 0.05
 """Longest the event loop stands still for one call; longer only means slower staging."""
@@ -166,17 +167,22 @@ class LmdbStore(Store):
         self._directory.finish_new()
 
     def _verify(self) -> None:
+        """Verify the file after a crash: always a small one, a large one if it is cut short."""
         path = self._directory.data_file
-        if self._directory.was_clean or path.stat().st_size > VERIFY_BYTES_MAX:
+        if self._directory.was_clean:
+            return
+        missing = bytes_missing(path)
+        if path.stat().st_size > VERIFY_BYTES_MAX and not missing:
             return
         try:
             problems = verify(str(path), subdir=False)  # type: ignore[no-untyped-call]
         except VerifyError as error:
             problems = [str(error)]
         if problems:
+            short = f"it is {missing} bytes shorter than its last commit left it; " * bool(missing)
             raise Corrupt(
-                f"{path} is damaged ({problems[0]}, {len(problems)} problems in all); restore it "
-                "from a backup"
+                f"{path} is damaged ({short}{problems[0]}, {len(problems)} problems in all); "
+                "restore it from a backup"
             )
 
     def _open_environment(self, folder: Path) -> lmdb.Environment:

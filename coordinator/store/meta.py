@@ -57,8 +57,9 @@ def decode(data: bytes, where: str) -> Meta:
         raise damaged
     if version != FORMAT:
         raise Refused(
-            f"{where}: the store has format {version}, this build reads format {FORMAT}; "
-            "start the Pillion version that wrote it"
+            f"{where}: the store has format {version}, this build reads format {FORMAT}; start "
+            "the Pillion version that wrote it and let its tasks end, then move the store away, or "
+            "set data_dir to a new folder, and start this one"
         )
     if len(data) != _BODY.size + _CRC.size or data[-4:] != _CRC.pack(zlib.crc32(data[:-4])):
         raise damaged

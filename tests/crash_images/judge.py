@@ -105,7 +105,7 @@ async def _check_leases(shell: Shell, pairs: Pairs, audit: Audit) -> None:
     live = set(audit.leases)
     for key, value in pairs.items():
         if key[:1] == b"g":
-            holder, leases = split_leases(value)
+            holder, leases = split_leases(key, value)
             held = [m.Lease(*lease) for lease in leases if lease in live]
             if held:
                 holders.setdefault(holder, []).extend(held)

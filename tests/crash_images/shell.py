@@ -10,9 +10,10 @@ from typing import Any, Protocol
 from coordinator.core.config import Config
 from coordinator.core.effects import Effects, GetMany, Note, Now, Outgoing, Read
 from coordinator.core.layout import payload_key
-from coordinator.core.shard import Answered, Event, Received, Sent, Shard, Tick
+from coordinator.core.payloads import fill
+from coordinator.core.shard import Answered, Event, NotFilled, Received, Sent, Shard, Tick
 from coordinator.store.base import Ownership, Result, Store, Writes
-from protocol.messages import Grant, Group, Message
+from protocol.messages import Message
 
 ROUNDS_MAX = 2_000
 
@@ -101,7 +102,7 @@ class Shell:
         """Apply an event; what may leave at once leaves."""
         answer = self.shard.step(self._now(), event)
         if answer is not None:
-            self._send(answer, {})
+            self._send(answer)
 
     async def settle(self) -> None:
         """Carry out effects until nothing is left to do."""
@@ -121,10 +122,18 @@ class Shell:
         payloads: dict[bytes, bytes] = {}
         for found in results[len(effects.reads) :]:
             payloads.update(found)
+        after: list[Event] = []
         for outgoing in effects.messages:
-            self._send(outgoing, payloads)
+            message = outgoing
+            if outgoing.payloads:
+                message, session, spoiled = fill(outgoing, payloads)
+                if spoiled:
+                    after.append(NotFilled(session, spoiled))
+            self._send(message)
         if effects.messages:
             self.step(Sent(effects))
+        for event in after:
+            self.step(event)
         for ask, result in zip(effects.reads, results, strict=False):
             self.step(Answered(ask.number, result))
 
@@ -139,26 +148,7 @@ class Shell:
         self.witness.done()
         return results
 
-    def _send(self, outgoing: Outgoing, payloads: dict[bytes, bytes]) -> None:
-        if outgoing.payloads:
-            outgoing = _filled(outgoing, payloads)
+    def _send(self, outgoing: Outgoing) -> None:
         self.sent.append(outgoing)
         if self.witness is not None:
             self.witness.leaves(outgoing)
-
-
-def _filled(outgoing: Outgoing, payloads: dict[bytes, bytes]) -> Outgoing:
-    grant = outgoing.message
-    assert isinstance(grant, Grant)
-    apart = set(outgoing.payloads)
-    groups = [
-        Group(
-            handler,
-            [
-                task._replace(payload=payloads[payload_key(task.id)]) if task.id in apart else task
-                for task in tasks
-            ],
-        )
-        for handler, tasks in grant.groups
-    ]
-    return outgoing._replace(message=Grant(grant.session, grant.number, groups))

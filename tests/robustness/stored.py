@@ -26,8 +26,8 @@ def read(folder: Path) -> Audit:
         audit = Audit(pairs)  # Decodes handlers and tasks.
         for key, value in pairs.items():
             if key[:1] == b"n":
-                records.decode_list(value)
-    except records.RecordCorrupt as error:
+                records.decode_list(key, value)
+    except layout.Damaged as error:
         raise AssertionError(f"the store holds a record that does not decode: {error}") from None
     problems = audit.problems()
     if problems:

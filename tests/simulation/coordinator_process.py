@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from coordinator.core.config import Config
 from coordinator.core.effects import Effects, GetMany, Now, Outgoing, Read
 from coordinator.core.layout import payload_key
+from coordinator.core.payloads import fill
 from coordinator.core.shard import Answered, Received, Sent, Shard, StoreLevel, Tick, Undelivered
-from coordinator.runtime import SLEEP_MS_MAX, _with_payloads
+from coordinator.runtime import SLEEP_MS_MAX
 from protocol import codec
 from tests.simulation.network import Wire
 from tests.simulation.process import Process
@@ -177,7 +178,7 @@ class CoordinatorProcess(Process):
         undelivered = [
             outgoing
             for outgoing in effects.messages
-            if not self._send(_with_payloads(outgoing, payloads) if outgoing.payloads else outgoing)
+            if not self._send(fill(outgoing, payloads).outgoing if outgoing.payloads else outgoing)
         ]
         if effects.messages:
             self.shard.step(self.now(), Sent(effects))

@@ -87,14 +87,14 @@ class Model:
             if letter == b"t":
                 self._take_record(key[1:], value)
             elif letter == b"h" and value is not None:
-                self.names[layout.handler_of(key)] = records.decode_list(value)[0]
+                self.names[layout.handler_of(key)] = records.decode_list(key, value)[0]
         for task_id, attempts in self.charges.items():
             if self.records[task_id][ATTEMPTS] != attempts:
                 raise Broken("a lost lease is charged", f"{task_id.hex()} {self.records[task_id]}")
         self.just_granted.clear()
         for key, value in writes.items():
             if key[:1] == b"g" and value is not None:
-                holder, leases = layout.split_leases(value)
+                holder, leases = layout.split_leases(key, value)
                 for task_id, token in leases:
                     self._take_lease(task_id, token, holder)
 
@@ -105,7 +105,7 @@ class Model:
         if value is None:
             self._take_removal(task_id, old)
             return
-        new = records.decode_list(value)
+        new = records.decode_list(layout.task_key(task_id), value)
         self.records[task_id] = new
         if old is None:
             self._check_new(task_id, new)

@@ -53,11 +53,11 @@ def _check_rows(pairs: Pairs, model: Model, wall_ms: int) -> None:
     ready = {
         (layout.handler_of(key), key[5], task_id)
         for key, value in _rows(pairs, b"r")
-        for task_id in layout.split_ids(value)
+        for task_id in layout.split_ids(key, value)
     }
-    due = {timer for _, value in _rows(pairs, b"s") for timer in layout.split_timers(value)}
-    leased = {lease for _, value in _rows(pairs, b"g") for lease in layout.split_leases(value)[1]}
-    ended = {task_id for _, value in _rows(pairs, b"x") for task_id in layout.split_ids(value)}
+    due = {timer for row in _rows(pairs, b"s") for timer in layout.split_timers(*row)}
+    leased = {lease for row in _rows(pairs, b"g") for lease in layout.split_leases(*row)[1]}
+    ended = {task_id for row in _rows(pairs, b"x") for task_id in layout.split_ids(*row)}
     for task_id, record in model.records.items():
         state = record[STATE]
         lease = model.leases.get(task_id)
@@ -110,7 +110,8 @@ def _check_counts(shard: Shard, pairs: Pairs, model: Model) -> None:
             counts[-1] += 1
     for number, handler in shard._ledger.handlers_by_number.items():
         scanned = counted.get(number, [0] * (len(Priority) + 2))
-        stored = records.decode_list(pairs[layout.handler_key(number)])[2]
+        key = layout.handler_key(number)
+        stored = records.decode_list(key, pairs[key])[2]
         if not scanned == handler.counts() == stored:
             raise Broken(
                 "counts equal a scan",

@@ -22,7 +22,7 @@ class Audit:
         self.handlers: dict[int, Handler] = {}
         self.counts: dict[int, list[int]] = {}
         for key, value in self._rows(b"h"):
-            name, _, counts = records.decode_list(value)
+            name, _, counts = records.decode_list(key, value)
             number = layout.handler_of(key)
             self.handlers[number] = Handler(number, name)
             self.counts[number] = counts
@@ -32,8 +32,8 @@ class Audit:
         }
         self.leases: list[tuple[bytes, int]] = [
             (task_id, token)
-            for _, value in self._rows(b"g")
-            for task_id, token in layout.split_leases(value)[1]
+            for key, value in self._rows(b"g")
+            for task_id, token in layout.split_leases(key, value)[1]
             if self._lives(task_id, token)
         ]
         """Id and token of every lease that no record contradicts."""
@@ -64,10 +64,10 @@ class Audit:
         ready = {
             (int.from_bytes(key[1:5], "big"), key[5], task_id)
             for key, value in self._rows(b"r")
-            for task_id in layout.split_ids(value)
+            for task_id in layout.split_ids(key, value)
         }
-        timers = {entry for _, value in self._rows(b"s") for entry in layout.split_timers(value)}
-        retained = {i for _, value in self._rows(b"x") for i in layout.split_ids(value)}
+        timers = {entry for row in self._rows(b"s") for entry in layout.split_timers(*row)}
+        retained = {i for row in self._rows(b"x") for i in layout.split_ids(*row)}
         for task_id, task in self.tasks.items():
             shown = f"{task.state.name} {task_id.hex()}"
             waits = task_id not in leased and not task.state.terminal

@@ -5,7 +5,6 @@ effects in the same order. After every commit the store is audited, so that each
 promise watches over all promises of the layout too.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -22,8 +21,18 @@ from coordinator.core import (
 )
 from coordinator.core.config import Config
 from coordinator.core.effects import Effects, GetMany, Note, Now, Outgoing, Read
-from coordinator.core.shard import Answered, Event, Received, Sent, Shard, Tick, Undelivered
-from protocol.messages import Grant, Group, Message
+from coordinator.core.payloads import fill
+from coordinator.core.shard import (
+    Answered,
+    Event,
+    NotFilled,
+    Received,
+    Sent,
+    Shard,
+    Tick,
+    Undelivered,
+)
+from protocol.messages import Message
 from tests.coordinator.core.audit import Audit
 from tests.support.builders import FIRST_MS
 
@@ -135,11 +144,13 @@ class Bench:
         assert effects is not None, "no commit is in flight"
         self._commit(effects)
         results = [self.read(ask.read) for ask in effects.reads]
-        undelivered = [outgoing for outgoing in effects.messages if not self._send(outgoing)]
+        after: list[Event] = []
+        for outgoing in effects.messages:
+            after += self._send(outgoing)
         if effects.messages:
             self.step(Sent(effects))
-        for outgoing in undelivered:
-            self.step(Undelivered(outgoing))
+        for event in after:
+            self.step(event)
         for ask, result in zip(effects.reads, results, strict=True):
             self.step(Answered(ask.number, result))
         return bool(effects)
@@ -165,27 +176,22 @@ class Bench:
         )
         return [(key, self.pairs[key]) for key in keys[: read.limit]]
 
-    def _send(self, outgoing: Outgoing) -> bool:
+    def _send(self, outgoing: Outgoing) -> list[Event]:
+        """Send a message; return what the shard must be told of it."""
+        after: list[Event] = []
+        message = outgoing
+        if outgoing.payloads:
+            message, session, spoiled = fill(outgoing, self.pairs)
+            if spoiled:
+                after.append(NotFilled(session, spoiled))
         if outgoing.peer in self.unreachable:
-            return False
-        message = outgoing.message
-        if isinstance(message, Grant) and outgoing.payloads:
-            groups = [Group(name, self._filled(tasks, outgoing)) for name, tasks in message.groups]
-            message = Grant(message.session, message.number, groups)
-        self.leave(Outgoing(outgoing.peer, message))
-        return True
+            return [*after, Undelivered(outgoing)]
+        self.leave(message)
+        return after
 
     def leave(self, outgoing: Outgoing) -> None:
         """Let a message leave."""
         self.sent.append(outgoing)
-
-    def _filled(self, tasks: Sequence[Any], outgoing: Outgoing) -> list[Any]:
-        return [
-            task._replace(payload=self.pairs[layout.payload_key(task.id)])
-            if task.id in outgoing.payloads
-            else task
-            for task in tasks
-        ]
 
     # Looking
 

@@ -1,3 +1,6 @@
+from collections.abc import Callable
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,6 +12,7 @@ numbers = st.integers(0, 2**64 - 1)
 times = st.integers(0, 2**63 - 1)
 handlers = st.integers(0, 2**32 - 1)
 priorities = st.integers(0, 3)
+KEY = layout.grant_key(7)
 kinds = st.sampled_from([layout.TIMER_DUE, layout.TIMER_EXPIRE])
 
 
@@ -41,26 +45,44 @@ def test_handler_key_holds_its_number(number: int) -> None:
     assert layout.handler_of(layout.handler_key(number)) == number
 
 
-@given(st.lists(ids))
+@given(st.lists(ids, min_size=1))
 def test_ids_come_back(entries: list[bytes]) -> None:
-    assert layout.split_ids(layout.join_ids(entries)) == entries
+    assert layout.split_ids(KEY, layout.join_ids(KEY, entries)) == entries
 
 
-@given(st.lists(st.tuples(times, kinds, ids)))
+@given(st.lists(st.tuples(times, kinds, ids), min_size=1))
 def test_timers_come_back(entries: list[tuple[int, int, bytes]]) -> None:
-    assert list(layout.split_timers(layout.join_timers(entries))) == entries
+    assert layout.split_timers(KEY, layout.join_timers(KEY, entries)) == entries
 
 
 @given(ids, st.lists(st.tuples(ids, times)))
 def test_leases_come_back(holder: bytes, leases: list[tuple[bytes, int]]) -> None:
-    assert layout.split_leases(layout.join_leases(holder, leases)) == (holder, leases)
+    assert layout.split_leases(KEY, layout.join_leases(KEY, holder, leases)) == (holder, leases)
+
+
+@given(st.binary(min_size=1, max_size=100), st.data())
+def test_value_with_a_flipped_bit_is_damaged(body: bytes, data: st.DataObject) -> None:
+    value = layout.seal(KEY, body)
+    place = data.draw(st.integers(0, len(value) * 8 - 1))
+    flipped = bytearray(value)
+    flipped[place // 8] ^= 1 << place % 8
+    assert layout.unseal(KEY, value) == body
+    with pytest.raises(layout.Damaged):
+        layout.unseal(KEY, bytes(flipped))
+
+
+@pytest.mark.parametrize("split", [layout.split_ids, layout.split_timers, layout.split_leases])
+def test_row_under_the_key_of_another_is_damaged(split: Callable[[bytes, bytes], object]) -> None:
+    value = layout.join_ids(KEY, [bytes(16)])
+    with pytest.raises(layout.Damaged):
+        split(layout.grant_key(8), value)
 
 
 @given(st.binary(max_size=100))
-def test_rows_of_any_bytes_are_read_without_an_error(value: bytes) -> None:
-    assert all(len(task_id) == 16 for task_id in layout.split_ids(value))
-    assert all(len(task_id) == 16 for _, _, task_id in layout.split_timers(value))
-    assert all(len(task_id) == 16 for task_id, _ in layout.split_leases(value)[1])
+def test_any_other_bytes_are_damaged(value: bytes) -> None:
+    for split in (layout.split_ids, layout.split_timers, layout.split_leases):
+        with pytest.raises(layout.Damaged):
+            split(KEY, value)
 
 
 def test_every_key_is_of_its_kind_and_no_longer_than_a_store_takes() -> None:
@@ -73,6 +95,8 @@ def test_every_key_is_of_its_kind_and_no_longer_than_a_store_takes() -> None:
         b"x": layout.retention_key(2**63 - 1, largest),
         b"g": layout.grant_key(largest),
         b"h": layout.handler_key(2**32 - 1),
+        b"m": layout.name_key(2**32 - 1),
+        b"i": layout.REINDEX_KEY,
         b"n": layout.session_key(b"\xff" * 16),
     }
     for letter, key in keys.items():

@@ -388,6 +388,44 @@ def test_outcome_with_a_token_that_was_never_given_is_refused() -> None:
     assert case.task().state is State.READY
 
 
+class TestOfAnotherSidecar:
+    """An outcome with the right token that does not come from the session of the lease."""
+
+    def outcome(self, case: Case) -> Outcome:
+        return success(case.lease)
+
+    def test_is_refused_if_its_service_does_not_own_the_handler(self) -> None:
+        case = Case()
+        stranger = Sidecar(case.bench, 2, welcome=False)
+        stranger.hello(service="video")
+
+        assert stranger.report(self.outcome(case)) == [Code.STALE_TOKEN]
+
+        assert case.bench.audit().leases == [(case.lease.id, case.lease.token)]
+        assert case.sidecar.report(self.outcome(case)) == [None]
+
+    @pytest.mark.parametrize("service", ["video", "emai", "email.send"])
+    def test_is_refused_when_the_lease_has_ended_too(self, service: str) -> None:
+        case = Case()
+        case.bench.advance(LEASE_MS)
+        stranger = Sidecar(case.bench, 2, welcome=False)
+        stranger.hello(service=service)
+
+        assert stranger.report(self.outcome(case)) == [Code.STALE_TOKEN]
+
+        assert case.task().state is State.READY
+
+    @pytest.mark.parametrize("passed_ms", [0, LEASE_MS])
+    def test_is_taken_from_the_process_after_it(self, passed_ms: int) -> None:
+        """It reads what the process before it has journaled."""
+        case = Case()
+        case.bench.advance(passed_ms)
+
+        assert Sidecar(case.bench, 2).report(self.outcome(case)) == [None]
+
+        assert case.task().state is State.SUCCEEDED
+
+
 def test_exceptions_name_the_place_of_the_outcome() -> None:
     case = Case()
     codes = case.sidecar.report(an_outcome(7), success(case.lease), an_outcome(8))

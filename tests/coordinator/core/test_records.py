@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.core import records
+from coordinator.core import layout, records
 from coordinator.core.handler import Handler
 from coordinator.core.task import Task
 from protocol.messages import AttemptRecord, Priority, Result, State
@@ -12,6 +12,7 @@ from tests.coordinator.core.bench import Bench
 from tests.coordinator.core.sidecar import Sidecar, failed, lease_of, success
 from tests.support.builders import a_granted_task, a_submission, task_id
 
+KEY = layout.task_key(task_id())
 HANDLERS = {1: Handler(1, "email.send"), 2: Handler(2, "email.other")}
 
 numbers = st.integers(0, 2**63 - 1)
@@ -54,7 +55,7 @@ def test_changed_record_is_never_taken_for_good(task: Task, data: st.DataObject)
     record = bytearray(records.encode(task))
     place = data.draw(st.integers(0, len(record) - 1))
     record[place] ^= data.draw(st.integers(1, 255))
-    with pytest.raises(records.RecordCorrupt):
+    with pytest.raises(layout.Damaged):
         records.decode(task.id, bytes(record), HANDLERS.__getitem__)
 
 
@@ -62,13 +63,13 @@ def test_changed_record_is_never_taken_for_good(task: Task, data: st.DataObject)
 def test_record_cut_short_is_noticed(task: Task, data: st.DataObject) -> None:
     record = records.encode(task)
     length = data.draw(st.integers(0, len(record) - 1))
-    with pytest.raises(records.RecordCorrupt):
-        records.decode_list(record[:length])
+    with pytest.raises(layout.Damaged):
+        records.decode_list(layout.task_key(task.id), record[:length])
 
 
 @given(st.binary(max_size=100))
 def test_any_bytes_are_a_record_or_corrupt(value: bytes) -> None:
-    with pytest.raises(records.RecordCorrupt):
+    with pytest.raises(layout.Damaged):
         records.decode(task_id(), value, HANDLERS.__getitem__)
 
 
@@ -85,16 +86,21 @@ def test_any_bytes_are_a_record_or_corrupt(value: bytes) -> None:
 def test_record_of_another_form_is_corrupt_though_its_checksum_is_right(
     value: object, why: str
 ) -> None:
-    with pytest.raises(records.RecordCorrupt, match=why):
-        records.decode(task_id(), records.seal(value), HANDLERS.__getitem__)
+    with pytest.raises(layout.Damaged, match=why):
+        records.decode(task_id(), records.encode_list(KEY, value), HANDLERS.__getitem__)
 
 
 def test_record_says_what_format_it_has() -> None:
-    assert records.seal([])[0] == records.FORMAT
-    with pytest.raises(records.RecordCorrupt, match="format 02; expected 01"):
-        records.decode_list(b"\x02" + records.seal([])[1:])
-    with pytest.raises(records.RecordCorrupt, match="format missing"):
-        records.decode_list(b"")
+    body = layout.unseal(KEY, records.encode_list(KEY, []))
+    assert body[0] == records.FORMAT
+    with pytest.raises(layout.Damaged, match="format 03; expected 02"):
+        records.decode_list(KEY, layout.seal(KEY, b"\x03" + body[1:]))
+
+
+@given(tasks())
+def test_record_under_another_id_is_damaged(task: Task) -> None:
+    with pytest.raises(layout.Damaged):
+        records.decode(task_id(2), records.encode(task), HANDLERS.__getitem__)
 
 
 def damaged(place: int) -> Bench:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from coordinator.core import timers
 from coordinator.core.effects import Scan
-from coordinator.core.layout import TIMER_DUE, split_timers
+from coordinator.core.layout import TIMER_DUE, TimerEntry, split_timers
 from coordinator.core.timers import Timer, Timers
 from tests.coordinator.core.bench import small_windows
 from tests.support.builders import task_id
@@ -35,9 +35,9 @@ class Store:
     def wants(self) -> Scan | None:
         return self.timers.wants_rows()
 
-    def read(self, scan: Scan) -> list[tuple[bytes, bytes]]:
+    def read(self, scan: Scan) -> list[tuple[bytes, list[TimerEntry]]]:
         rows = sorted((k, v) for k, v in self.rows.items() if scan.start <= k < scan.end and v)
-        return rows[: scan.limit]
+        return [(key, split_timers(key, value)) for key, value in rows[: scan.limit]]
 
     def load(self) -> None:
         """Do the reads that are asked for."""
@@ -68,9 +68,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def rows_of(store: Store) -> Iterator[list[int]]:
-    for _, value in sorted(store.rows.items()):
+    for key, value in sorted(store.rows.items()):
         if value is not None:
-            yield [due for due, _, _ in split_timers(value)]
+            yield [due for due, _, _ in split_timers(key, value)]
 
 
 def test_timers_of_one_second_share_a_row_up_to_its_size() -> None:

@@ -13,8 +13,9 @@ import pytest
 
 from coordinator.core.effects import GetMany, Scan
 from coordinator.errors import Corrupt, Fenced, Refused, StoreError, Unknown
-from coordinator.store import filesystems, meta
+from coordinator.store import filesystems, lmdb_store, meta
 from coordinator.store.base import Ownership
+from coordinator.store.lmdb_file import bytes_missing
 from coordinator.store.lmdb_store import LmdbStore
 
 CHILD_SECONDS = 30
@@ -99,12 +100,12 @@ def test_other_format_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
         """
         with env.begin(write=True) as txn:
             data = txn.get(meta.META_KEY)
-            txn.put(meta.META_KEY, data[:8] + bytes([0, 2]) + data[10:])
+            txn.put(meta.META_KEY, data[:8] + bytes([0, 3]) + data[10:])
         """,
     )
 
-    assert "format 2, this build reads format 1" in refusal(tmp_path)
-    assert "format 2, this build reads format 1" in refusal(tmp_path)
+    assert "format 3, this build reads format 2" in refusal(tmp_path)
+    assert "format 3, this build reads format 2" in refusal(tmp_path)
 
 
 def test_damaged_own_record_is_told_with_what_to_do(tmp_path: Path) -> None:
@@ -179,13 +180,43 @@ def test_files_of_two_stores_are_not_mixed(tmp_path: Path) -> None:
     assert "files of two stores are mixed" in refusal(tmp_path / "one")
 
 
+@pytest.mark.parametrize("verified_bytes_max", [lmdb_store.VERIFY_BYTES_MAX, 0])
 @pytest.mark.parametrize("keep", [0.5, 0.9])
-def test_file_cut_short_is_found_before_it_can_end_the_process(tmp_path: Path, keep: float) -> None:
+def test_file_cut_short_is_found_before_it_can_end_the_process(
+    tmp_path: Path, keep: float, verified_bytes_max: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lmdb_store, "VERIFY_BYTES_MAX", verified_bytes_max)
     run(lambda: fill(tmp_path))
     data_file = tmp_path / "store" / "data.mdb"
-    os.truncate(data_file, int(data_file.stat().st_size * keep) // 4096 * 4096)
+    size = data_file.stat().st_size
+    kept = int(size * keep) // 4096 * 4096
+    os.truncate(data_file, kept)
 
-    assert "is damaged" in refusal(tmp_path, Corrupt)
+    assert f"is {size - kept} bytes shorter than its last commit left it" in refusal(
+        tmp_path, Corrupt
+    )
+
+
+def test_file_without_free_pages_at_its_end_is_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are not written by LMDB when a transaction takes and returns them."""
+    monkeypatch.setattr(lmdb_store, "VERIFY_BYTES_MAX", 0)
+
+    async def promise() -> None:
+        store = a_store(tmp_path)
+        await store.open()
+        await store.apply({b"large": bytes(400_000)})
+        await store.apply({b"large": None})
+        await store.apply({b"small": b"1"})
+        await store.close()
+        data_file = tmp_path / "store" / "data.mdb"
+        os.truncate(data_file, data_file.stat().st_size - 4096)
+
+        assert bytes_missing(data_file) == 4096
+        assert not (await open_and_close(a_store(tmp_path))).clean
+
+    run(promise)
 
 
 def test_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ def test_record_comes_back_as_it_was() -> None:
     assert decode(META.encode(), "x") == META
 
 
-def test_bytes_of_format_1_stay_readable() -> None:
+def test_bytes_of_this_format_stay_readable() -> None:
     golden = bytes.fromhex(
-        "50494c4c494f4e000001000102030405060708090a0b0c0d0e0f"
-        "00000000000000070000018bcfe56800644a8047"
+        "50494c4c494f4e000002000102030405060708090a0b0c0d0e0f"
+        "00000000000000070000018bcfe568003f5d3152"
     )
 
     assert decode(golden, "x") == META
@@ -36,7 +36,17 @@ def test_short_record_is_damage(length: int) -> None:
 
 
 def test_other_format_is_refused_with_both_numbers() -> None:
-    later = META.encode()[:8] + b"\0\2" + b"what a later format may look like"
+    later = META.encode()[:8] + b"\0\3" + b"what a later format may look like"
 
-    with pytest.raises(Refused, match="format 2, this build reads format 1; start the Pillion"):
+    with pytest.raises(Refused, match="format 3, this build reads format 2; start the Pillion"):
         decode(later, "x")
+
+
+def test_store_of_format_1_is_refused_and_told_what_to_do() -> None:
+    former = bytes.fromhex(
+        "50494c4c494f4e000001000102030405060708090a0b0c0d0e0f"
+        "00000000000000070000018bcfe56800644a8047"
+    )
+
+    with pytest.raises(Refused, match=r"format 1, this build reads format 2; .* let its tasks end"):
+        decode(former, "x")

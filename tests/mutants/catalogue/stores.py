@@ -81,13 +81,73 @@ MUTANTS = (
         [
             Edit(
                 "coordinator.core.records",
-                'if crc32(body) != int.from_bytes(record[1:_HEADER], "big"):',
-                "if False:",
+                "    body = unseal(key, record)\n",
+                "    body = record[4:]\n",
             )
         ],
         a_test(
             "coordinator/core/test_records.py::test_flipped_byte_is_noted_and_harms_no_other_task"
         ),
+    ),
+    Mutant(
+        "row-checksum-not-checked",
+        "A row of an index whose checksum is wrong is taken for good data.",
+        Promise.AT_LEAST_ONCE,
+        [
+            Edit(
+                "coordinator.core.layout",
+                "    body = unseal(key, value)\n",
+                "    body = value[_CRC:]\n",
+                times=3,
+            )
+        ],
+        a_test("coordinator/test_flipped_bits.py"),
+    ),
+    Mutant(
+        "payload-checksum-not-checked",
+        "A payload that has changed in the store is handed to its handler.",
+        Promise.DURABLE,
+        [
+            Edit(
+                "coordinator.core.payloads",
+                "elif content_crc(handler_crc, payload) != expected:",
+                "elif False:",
+            )
+        ],
+        a_test("coordinator/test_flipped_bits.py"),
+    ),
+    Mutant(
+        "damaged-row-not-made-up-for",
+        "A damaged row is told and removed, and its tasks are found by nobody.",
+        Promise.AT_LEAST_ONCE,
+        [
+            Edit(
+                "coordinator.core.reindexing",
+                "                ledger.touch(task.handler)\n        self.begin()\n",
+                "                ledger.touch(task.handler)\n",
+            )
+        ],
+        a_test("coordinator/core/test_reindexing.py"),
+    ),
+    Mutant(
+        "walk-forgotten-at-a-restart",
+        "A start does not go on with finding the rows of tasks again.",
+        Promise.AT_LEAST_ONCE,
+        [Edit("coordinator.core.recovery", "        if found:\n", "        if False:\n")],
+        a_test("coordinator/core/test_reindexing.py"),
+    ),
+    Mutant(
+        "damaged-leases-given-away-at-once",
+        "Tasks of a damaged grant are granted again while their holder may run them.",
+        Promise.NEVER_TWICE,
+        [
+            Edit(
+                "coordinator.core.recovery",
+                "self._granting.hold(until_ms, self._damaged_grants)",
+                "pass",
+            )
+        ],
+        a_test("coordinator/core/test_reindexing.py"),
     ),
     Mutant(
         "empty-store-over-a-lost-one",

@@ -13,11 +13,24 @@ MUTANTS = (
         [
             Edit(
                 "coordinator.core.outcomes",
-                "if task is not None and task.token == outcome[1]:",
-                "if task is not None:",
+                "                and task.token == outcome[1]\n",
+                "",
             )
         ],
         a_test(f"{_OUTCOMES}TestLate::test_nothing_is_taken_once_a_later_lease_was_granted"),
+    ),
+    Mutant(
+        "outcome-of-a-stranger",
+        "An outcome is taken from whoever names the token, of whichever service.",
+        Promise.NEVER_TWICE,
+        [
+            Edit(
+                "coordinator.core.outcomes",
+                "                and (task.session is session or _owns(session, task))\n",
+                "",
+            )
+        ],
+        a_test(f"{_OUTCOMES}TestOfAnotherSidecar"),
     ),
     Mutant(
         "late-end-beside-a-later-lease",
@@ -33,7 +46,7 @@ MUTANTS = (
         [
             Edit(
                 "coordinator.core.outcomes",
-                "if task is None or task.token != outcome.token:",
+                "if task is None or task.token != outcome.token or not _owns(session, task):",
                 "if task is None:",
             )
         ],
