@@ -30,6 +30,8 @@ KINDS = "tprsxghmn"
 SEEDS = range(3)
 HANDLER = "email.send"
 TASKS = 60
+PAYLOADS_WAITING = 6
+"""The last payloads are of tasks that have not been handed out; others nobody reads again."""
 HOLD_MS = 11_000
 DELAY_MS = 40_000
 HELD = bytes([1]) * 16
@@ -127,7 +129,10 @@ async def flip(folder: Path, kind: str, rng: random.Random) -> bytes:
     await store.open()
     [pairs] = await store.apply({}, [EVERYTHING])
     assert isinstance(pairs, list)
-    key, value = rng.choice([pair for pair in pairs if pair[0][:1] == kind.encode()])
+    rows = [pair for pair in pairs if pair[0][:1] == kind.encode()]
+    if kind == "p":
+        rows = rows[-PAYLOADS_WAITING:]
+    key, value = rng.choice(rows)
     flipped = bytearray(value)
     flipped[rng.randrange(len(flipped))] ^= 1 << rng.randrange(8)
     await store.apply({key: bytes(flipped)})
@@ -206,8 +211,6 @@ async def _check(life: Life, key: bytes, states: dict[bytes, m.State]) -> None:
         assert task.payload == payload_of(int.from_bytes(task.id[10:], "big"))
     await life.advance(31 * DAY_MS)
     await life.advance(HOLD_MS)
-    handed = {task.id for task in life.handed}
-    # A payload that nobody needs any more is not looked at.
-    assert life.alarms() or (key[:1] == b"p" and key[1:] not in handed), "nobody was told"
+    assert life.alarms(), "nobody was told"
     left = {found for found, _ in await life.pairs() if found[:1] not in b"hm"}
     assert left <= {key, b"p" + key[1:]}

@@ -118,12 +118,10 @@ MUTANTS = (
         [
             Edit(
                 "coordinator.core.ledger",
-                "            task.handler.dead += 1\n"
-                "            self.touch(task.handler)\n"
-                "        self.save(task)\n",
-                "            task.handler.dead += 1\n"
-                "            self.touch(task.handler)\n"
-                "            self.save(task)\n",
+                "        self.save(task)\n        remove_ms",
+                "        if task.state is not State.SUCCEEDED:\n"
+                "            self.save(task)\n"
+                "        remove_ms",
             )
         ],
         a_test(f"{_OUTCOMES}TestSuccess::test_is_durable_before_it_is_recorded"),
