@@ -292,10 +292,10 @@ class ServiceProcess(Process):
     # --- What it is told -----------------------------------------------------------------------
 
     def _revoke(self, key: Key, reason: str) -> None:
+        self._give_back({key})
         for handler, place in self._places.items():
             attempt = place.running.get(key)
             if attempt is None:
-                self._drop(place, key)
                 continue
             self.world.hit(f"revoked_{reason}")
             self._halt(place, attempt)
@@ -322,11 +322,6 @@ class ServiceProcess(Process):
         for place in self._places.values():
             for attempt in list(place.running.values()):
                 self._halt(place, attempt)
-
-    def _drop(self, place: Place, key: Key) -> None:
-        kept = [task for task in place.waiting if (task.id, task.token) != key]
-        if len(kept) < len(place.waiting):
-            place.waiting = deque(kept)
 
     def _give_back(self, keys: set[Key] | None) -> None:
         for place in self._places.values():
