@@ -4,6 +4,8 @@
 #   PYTHON=...   the interpreter to build it with (otherwise the first fit one on PATH)
 #   WHEELS=dir   install from the wheels in that folder, without a network
 #   ARGS=...     more arguments for the program that a target runs
+#   SEEDS=, SEED=, JOBS=    of `make simulate`: how many, from which on, in how many processes
+#   KILLS=, PAUSES=, LINKS=, IMAGES=, FRAMES=, OUTAGE=    of `make chaos`: how many of each
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,6 +14,11 @@ DEV_READY := $(VENV)/.ready-dev
 PYTHON ?=
 WHEELS ?=
 ARGS ?=
+SEEDS ?= 20000
+SEED ?= 1000000
+JOBS ?= 2
+CHAOS := $(foreach name,KILLS PAUSES LINKS IMAGES FRAMES OUTAGE,$(if $($(name)),--$(shell \
+	echo $(name) | tr A-Z a-z) $($(name))))
 
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.14 python3.13 python3.12 python3.11 python3 python)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet \
@@ -19,7 +26,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format coverage bench clean
+.PHONY: help demo test check format coverage bench simulate chaos clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +53,12 @@ coverage: $(DEV_READY) ## Run the suite and tell which branches it misses
 
 bench: $(DEV_READY) ## Run every benchmark (some minutes)
 	@$(BIN)/python -m benchmarks all $(ARGS)
+
+simulate: $(DEV_READY) ## Run 20,000 seeds of the simulation (half an hour of two cores)
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --seed $(SEED) --jobs $(JOBS) $(ARGS)
+
+chaos: $(DEV_READY) ## Kill, stop, cut, fill and corrupt for hours, and tell what was survived
+	@$(BIN)/python -m tests.chaos $(CHAOS) $(ARGS)
 
 clean: ## Remove everything that was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

@@ -23,6 +23,7 @@ def needs_a_compiler(tmp_path_factory: pytest.TempPathFactory) -> None:
         pytest.skip(str(error))
 
 
+@pytest.mark.share
 @pytest.mark.timeout(120)
 def test_whatever_a_power_cut_leaves_holds_all_that_was_acknowledged(tmp_path: Path) -> None:
     report = campaign.run(SEED, range(IMAGES), workers=WORKERS, keep=tmp_path)
@@ -32,9 +33,10 @@ def test_whatever_a_power_cut_leaves_holds_all_that_was_acknowledged(tmp_path: P
     assert report.commits > 200
 
 
+@pytest.mark.share
 @pytest.mark.timeout(120)
 def test_whatever_a_power_cut_leaves_of_a_spool_holds_all_that_was_spooled(tmp_path: Path) -> None:
-    images = range(IMAGES // 2)
+    images = range(IMAGES)
     report = campaign.run(SEED, images, workers=WORKERS, keep=tmp_path, subject="spool")
 
     assert [str(failure) for failure in report.failures] == []

@@ -22,6 +22,8 @@ SEED = 1
 BATCHES_UNTIL_SEEN = 15
 
 
+@pytest.mark.share
+@pytest.mark.timeout(120)
 def test_no_frame_harms_who_reads_it_or_anyone_beside() -> None:
     report = campaign.run(SEED, range(-(-FRAMES // FRAMES_PER_BATCH)))
 

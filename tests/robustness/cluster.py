@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.coordinator.core.audit import Audit
 from tests.robustness import stored
+from tests.robustness.link import Link
 from tests.robustness.traffic import Traffic
 from tests.support import history
 from tests.support.history import Recorder
@@ -27,7 +28,8 @@ Break = Callable[[Traffic], Awaitable[None]]
 class Cluster:
     """A coordinator, two sidecars and three processes of one service.
 
-    What takes its time runs in a thread, so that the load goes on meanwhile.
+    Each sidecar has a link of its own to the coordinator. What takes its time runs in a thread, so
+    that the load goes on meanwhile.
     """
 
     def __init__(self, system: System) -> None:
@@ -37,9 +39,11 @@ class Cluster:
         self.coordinator: Coordinator = system.coordinator(
             "--session-timeout", f"{SESSION_TIMEOUT_MS}ms"
         )
+        names = sorted(set(SERVICES.values()))
+        self.links = {name: Link(self.coordinator.address) for name in names}
         self.sidecars: dict[str, Sidecar] = {
-            name: system.sidecar("load", self.coordinator, "--name", name, name=name)
-            for name in sorted(set(SERVICES.values()))
+            name: system.sidecar("load", self.links[name].address, "--name", name, name=name)
+            for name in names
         }
         self.services: dict[str, Process] = {
             name: system.service(
@@ -141,6 +145,8 @@ class Cluster:
                 raise process.failure(f"ended with {code} after SIGTERM")
             if "Traceback" in process.output():
                 raise process.failure("wrote a traceback")
+        for link in self.links.values():
+            link.close()
         left = self.check_store()
         alive = [task.id.hex() for task in left.tasks.values() if not task.state.terminal]
         assert not left.leases, f"{len(left.leases)} live leases are left in the store"

@@ -5,14 +5,16 @@ import random
 
 from tests.robustness import trial
 from tests.robustness.cluster import Cluster
+from tests.robustness.rounds import rounds
 from tests.robustness.traffic import Traffic
 from tests.robustness.trial import RATE
 from tests.support.history import History
 from tests.support.processes import System
 
 
+@rounds("PAUSE", share=1)
 def test_sidecar_that_wakes_after_its_session_was_over_overlaps_with_nothing(
-    system: System, rng: random.Random
+    system: System, rng: random.Random, turn: int
 ) -> None:
     cluster = Cluster(system)
 
@@ -51,8 +53,9 @@ def stopped_under_a_cut(history: History) -> int:
     )
 
 
+@rounds("PAUSE", share=1)
 def test_coordinator_that_stands_still_for_a_second_costs_no_lease(
-    system: System, rng: random.Random
+    system: System, rng: random.Random, turn: int
 ) -> None:
     cluster = Cluster(system)
 
@@ -67,8 +70,9 @@ def test_coordinator_that_stands_still_for_a_second_costs_no_lease(
     assert not any("leases_lost" in sidecar.output() for sidecar in cluster.sidecars.values())
 
 
+@rounds("PAUSE", share=1)
 def test_coordinator_that_wakes_after_all_sessions_were_over_overlaps_with_nothing(
-    system: System, rng: random.Random
+    system: System, rng: random.Random, turn: int
 ) -> None:
     cluster = Cluster(system)
 

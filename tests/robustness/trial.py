@@ -1,11 +1,14 @@
 """One trial: load, things that break, time to heal, and the judgement."""
 
 import asyncio
+import json
+import os
 import random
 from collections import Counter
 from collections.abc import Sequence
 
 from tests.robustness.cluster import Break, Cluster
+from tests.robustness.rounds import TRIALS
 from tests.robustness.traffic import Traffic
 from tests.support.checker import violations
 from tests.support.history import History, TaskHistory
@@ -24,7 +27,7 @@ def run(cluster: Cluster, rng: random.Random, breaks: Sequence[Break]) -> Histor
         AssertionError: A task was lost, ran twice or ended wrongly, or the store is damaged.
     """
     history = asyncio.run(_run(cluster, rng, breaks))
-    _check(history, len(breaks))
+    _check(history, len(breaks), kills=cluster.kills.total())
     return history
 
 
@@ -41,13 +44,21 @@ async def _run(cluster: Cluster, rng: random.Random, breaks: Sequence[Break]) ->
     return cluster.read_history()
 
 
-def _check(history: History, breaks: int) -> None:
+def _write_down(**numbers: int) -> None:
+    """Add a line to the account of a campaign, if there is one."""
+    if path := os.environ.get(TRIALS):
+        with open(path, "a", encoding="utf-8") as account:
+            account.write(json.dumps(numbers) + "\n")
+
+
+def _check(history: History, breaks: int, kills: int) -> None:
     states = Counter(seen.state for task in history.tasks.values() for seen in task.seen[:1])
     summary = (
         f"{breaks} breaks, {history.accepted} tasks accepted, "
         f"{history.attempts} attempts, {dict(states)}"
     )
     print(summary)  # noqa: T201
+    _write_down(breaks=kills or breaks, accepted=history.accepted, attempts=history.attempts)
     found = violations(history)
     found += [text for task in history.tasks.values() if (text := _wrong_end(task))]
     assert not found, "\n".join([f"{summary}: {len(found)} violations", *found[:20]])
