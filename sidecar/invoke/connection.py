@@ -74,8 +74,7 @@ class Connection(asyncio.Protocol):
         self._pool = pool
         self.transport: asyncio.Transport | None = None
         self.free_since = 0.0
-        self.used = False
-        """Whether an earlier call has been answered on it."""
+        """Since when it waits for a call, or waited for the last one; 0 if it never did."""
         self._call: Call | None = None
         self._parser = HttpResponseParser(self)
         self._keep = False
@@ -152,7 +151,7 @@ class Connection(asyncio.Protocol):
             return
         if error is None and self._head_done and not self._bounded():
             self._end(call)
-        elif not (self._silent and self.used and error is not None and call.unread()):
+        elif not (self._silent and self.free_since and error is not None and call.unread()):
             call.failed("closed", "")
 
     def _bounded(self) -> bool:
@@ -214,7 +213,6 @@ class Connection(asyncio.Protocol):
         end = (call, self._status, self._headers, self._body)
         self._begin()
         if reusable and self.transport is not None and not self.transport.is_closing():
-            self.used = True
             self._pool.free(self)
         else:
             self.close()

@@ -32,6 +32,17 @@ def on_each_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...
     return run
 
 
+async def turns_until(holds: Callable[[], object]) -> None:
+    """Let the loop turn until ``holds`` is true of what only it can change.
+
+    Raises:
+        TimeoutError: It was not in time.
+    """
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not holds():  # noqa: ASYNC110 (there is nothing to wait on)
+            await asyncio.sleep(0)
+
+
 class Log:
     """Things that happened, and a way to wait for more of them."""
 
