@@ -203,10 +203,12 @@ class SpoolStore:
         return tuple(outcomes)
 
     def _work(self, work: SpoolWork) -> list[SpooledBatch]:
+        if self._env is None and work.reopen:
+            self._open()
         if self._env is None:
             raise SpoolUnusable(f"the spool {self._path} is closed")
         try:
-            if work.puts or work.removes or work.outcome_puts or work.outcome_removes:
+            if work.changes:
                 with self._env.begin(write=True) as txn:
                     _change(txn, work)
             if work.load_after is None:
@@ -216,8 +218,8 @@ class SpoolStore:
         except (OSError, lmdb.Error) as error:
             self._close()  # After a failed commit only a fresh opening tells what is there.
             raise SpoolUnusable(
-                f"the spool {self._path} failed ({error}); mend its disk and restart the sidecar: "
-                "what is in it is submitted then"
+                f"the spool {self._path} failed ({error}); mend its disk: what is in it is "
+                "submitted when it can be opened again"
             ) from None
 
     def _close(self) -> None:
@@ -231,6 +233,8 @@ class SpoolStore:
 
 def _change(txn: "lmdb.Transaction[bytes]", work: SpoolWork) -> None:
     stamp = _wall_ms().to_bytes(_STAMP_BYTES, "big")
+    if work.reopen:
+        txn.put(b"f", _FORMAT)  # That it could be opened does not tell that it can be written.
     for number, tasks in work.puts:
         key = _batch_key(number)
         txn.put(key, _sealed(key, stamp + tasks))

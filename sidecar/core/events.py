@@ -90,7 +90,7 @@ class SpoolDone:
 
 @dataclass(frozen=True, slots=True)
 class SpoolFailed:
-    """The shell's spool can be used no more."""
+    """The shell's spool cannot be used, until it is opened again."""
 
     detail: str
 
@@ -175,15 +175,17 @@ class SpoolWork:
     """Read batches behind this number."""
     load_bytes_max: int = 0
     """Stop reading once there are so many bytes."""
+    reopen: bool = False
+    """Open the store again, which has failed; the change may be nothing but the proof of it."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is to be written."""
+        written = self.puts or self.removes or self.outcome_puts or self.outcome_removes
+        return bool(written or self.reopen)
 
     def __bool__(self) -> bool:
-        return bool(
-            self.puts
-            or self.removes
-            or self.outcome_puts
-            or self.outcome_removes
-            or self.load_after is not None
-        )
+        return self.changes or self.load_after is not None
 
 
 @dataclass(slots=True)

@@ -39,7 +39,7 @@ class Keeping:
             if now_ms >= self._journal_due_ms():
                 self._spool.journal(self._unrecorded.to_journal())
             self._spool.unjournal(self._unrecorded.to_unjournal())
-        return self._spool.work(load=open_ or not recording)
+        return self._spool.work(now_ms, load=open_ or not recording)
 
     def _journal_due_ms(self) -> int:
         if self._spool.busy or not self._unrecorded.journal_due:
@@ -57,7 +57,7 @@ class Keeping:
         """Return when something is to be spooled, journaled, or sent again after a pause."""
         pause_ms = self._spool.due_ms if open_ else NEVER_MS
         if not self._spool.available:
-            return pause_ms
+            return min(pause_ms, self._spool.reopen_due_ms)
         return min(pause_ms, spool_due_ms, self._journal_due_ms())
 
     def safe_to_leave(self, *, open_: bool) -> bool:

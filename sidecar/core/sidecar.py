@@ -124,7 +124,7 @@ class Sidecar:
             case e.SpoolDone(loaded):
                 self._outbox.verdicts(self._spool.done(now_ms, loaded))
             case e.SpoolFailed(detail):
-                self._outbox.verdicts(self._spool.failed(detail))
+                self._outbox.verdicts(self._spool.failed(now_ms, detail))
                 self._unrecorded.not_journaled(self._spool.unsaved)
             case e.Drain():
                 self._begin_drain(now_ms)

@@ -25,6 +25,11 @@ from sidecar.core.window import Entry, Window
 
 PAUSE_MS = 500
 """Wait before a batch that the coordinator had no room for is sent again."""
+REOPEN_MS_MIN = 5_000
+REOPEN_MS_MAX = 60_000
+"""Waits before a store that has failed is tried again: the first, doubled up to the last."""
+STEADY_MS = 10 * REOPEN_MS_MAX
+"""A store that has not failed for so long is tried again soon."""
 
 
 class _Asker(NamedTuple):
@@ -48,7 +53,10 @@ class Spool:
         found = contents or SpoolContents()
         self._terms = terms
         self.available = contents is not None
-        self._failed = False
+        self._failed_ms: int | None = None
+        """Since when the store cannot be used; None while it can."""
+        self._reopen_wait_ms = REOPEN_MS_MIN
+        self._last_failure_ms = 0
         self.count = found.count
         self.bytes = found.bytes
         self.unsaved: list[Outcome] = []
@@ -75,6 +83,15 @@ class Spool:
         self._uncommitted_bytes = 0
 
     @property
+    def _failed(self) -> bool:
+        return self._failed_ms is not None
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a spool, be it one that has failed for now."""
+        return self.available or self._failed
+
+    @property
     def active(self) -> bool:
         """Whether new submissions must go behind what is here."""
         return len(self._window) > 0 if self._failed else self.count > 0
@@ -93,6 +110,13 @@ class Spool:
     def due_ms(self) -> int:
         """When a pause ends, if batches wait for that."""
         return self._window.due_ms
+
+    @property
+    def reopen_due_ms(self) -> int:
+        """When a store that has failed is to be tried again."""
+        if self._failed_ms is None or self.busy:
+            return NEVER_MS
+        return self._failed_ms + self._reopen_wait_ms
 
     @property
     def last_number(self) -> int:
@@ -188,8 +212,7 @@ class Spool:
         size = self._forget(number)
         self._progress_ms = now_ms
         self._credit = min(self._credit + size // 2, self._terms.spool_window_bytes // 2)
-        if self.available:
-            self._next.removes.append(number)
+        self._next.removes.append(number)
         return True
 
     def _forget(self, number: int) -> int:
@@ -236,11 +259,15 @@ class Spool:
 
     # --- The shell's store ---------------------------------------------------------------------
 
-    def work(self, *, load: bool = True) -> SpoolWork | None:
+    def work(self, now_ms: int, *, load: bool = True) -> SpoolWork | None:
         """Return what the shell shall do now; one at a time."""
-        if self.busy or not self.available:
+        if self.busy or not self.exists:
             return None
-        if load and self._window.half_empty and self.count > len(self._window):
+        if self._failed:
+            if now_ms < self.reopen_due_ms:
+                return None
+            self._next.reopen = True
+        elif load and self._window.half_empty and self.count > len(self._window):
             self._next.load_after = self._window.last_number
             self._next.load_bytes_max = self._terms.spool_window_bytes // 2
         if not self._next:
@@ -252,6 +279,9 @@ class Spool:
         """Take the end of the work; return the verdicts that may be given now."""
         work, self._working = self._working, None
         assert work is not None
+        if work.reopen:
+            self.available, self._failed_ms = True, None
+            self.notes.append(Note("spool_reopened", self.facts()))
         for number, tasks in work.puts:
             self._committed = number
             self._uncommitted_bytes -= len(tasks)
@@ -283,17 +313,27 @@ class Spool:
         self.count -= missing
         self._tally("spool_damaged", missing, {})
 
-    def failed(self, detail: str) -> list[tuple[int, Verdict]]:
-        """Take the failure of the work: nothing more is spooled, and what was not is said so.
+    def failed(self, now_ms: int, detail: str) -> list[tuple[int, Verdict]]:
+        """Take the failure of the work: nothing is spooled for now, and what was not is said so.
 
-        What is in memory is still replayed; what is in the store only waits for the next start.
+        What is in memory is still replayed; what is in the store only waits until it is open again.
+        Of what was to be done it is not known what took place. So then batches and outcomes of it
+        are removed: apps were told that they are not kept, outcomes are journaled again.
         """
         assert self._working is not None
-        self.available, self._failed = False, True
         work, self._working = self._working, None
         work.puts += self._next.puts
         self.unsaved = work.outcome_puts + self._next.outcome_puts
-        self._next = SpoolWork()
+        self._journaled += len(self.unsaved)  # They may be there, and are removed then.
+        self._next = SpoolWork(
+            removes=work.removes + self._next.removes + [number for number, _ in work.puts],
+            outcome_removes=[
+                *work.outcome_removes,
+                *self._next.outcome_removes,
+                *[Lease(o.id, o.token) for o in self.unsaved],
+            ],
+        )
+        self._back_off(now_ms)
         self._uncommitted_bytes = 0
         for number, tasks in work.puts:
             if number in self._window:
@@ -301,13 +341,22 @@ class Spool:
             else:
                 self._gone(len(tasks))
         stored_only = self.count - len(self._window)
-        self.notes.append(Note("spool_failed", {"detail": detail, "not_replayed": stored_only}))
+        facts: dict[str, int | str] = {"detail": detail, "not_replayed": stored_only}
+        facts["next_try_in_ms"] = self._reopen_wait_ms
+        self.notes.append(Note("spool_failed", facts))
         return self._tell(
             work,
             Code.UNAVAILABLE,
             "the spool has failed and the coordinator did not answer",
             PAUSE_MS,
         )
+
+    def _back_off(self, now_ms: int) -> None:
+        again = self._last_failure_ms and now_ms - self._last_failure_ms < STEADY_MS
+        doubled_ms = min(2 * self._reopen_wait_ms, REOPEN_MS_MAX)
+        self._reopen_wait_ms = doubled_ms if again else REOPEN_MS_MIN
+        self.available, self._failed_ms = False, now_ms
+        self._last_failure_ms = now_ms
 
     def _tell(
         self, work: SpoolWork, code: str, detail: str, retry_ms: int

@@ -78,7 +78,7 @@ class Submissions:
             due_ms = now_ms + self._terms.submit_timeout_ms
             spool_ms = now_ms + self._terms.spool_after_ms if may_spool else NEVER_MS
             self._waiting[self._number] = _Waiting(connection, request, tasks, due_ms, spool_ms)
-            if may_spool and self._spool.available:
+            if may_spool and self._spool.exists:
                 self._spoolable.append(self._number)
             self._unsent_like(self._number)[self._number] = None
             self.spool_due_ms = min(self.spool_due_ms, spool_ms)
@@ -115,6 +115,8 @@ class Submissions:
         return told
 
     def _spool_due_ms(self, waiting: _Waiting, *, open_: bool) -> int:
+        if not self._spool.available:
+            return NEVER_MS  # Its turn may come yet, and before those that come later.
         if not self._spool.active:
             return waiting.spool_ms
         size = len(waiting.tasks)
@@ -128,8 +130,6 @@ class Submissions:
     def _to_spool(self, now_ms: int, number: int, waiting: _Waiting) -> list[Verdict]:
         """Spool a batch after a look at its tasks: nobody is told later that one was wrong."""
         request = waiting.request
-        if not self._spool.available:
-            return []
         try:
             raw = decode_batch(waiting.tasks)
         except ProtocolError as error:

@@ -310,7 +310,8 @@ def test_full_disk_ends_spooling_and_nothing_else(stage: Stage) -> None:
     stage.coordinator.kill()
     spooled = stage.client.submit("load.note", {"app": "a", "number": 1})
     limit = (stage.folder / "pillion").stat().st_size + 400_000
-    resource.prlimit(stage.sidecar.pid, resource.RLIMIT_FSIZE, (limit, limit))
+    _, hard = resource.prlimit(stage.sidecar.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(stage.sidecar.pid, resource.RLIMIT_FSIZE, (limit, hard))
 
     with Client(stage.sidecar.socket_path, timeout="2s") as hasty, pytest.raises(Unavailable):
         hasty.submit("load.note", {"app": "x" * 500_000, "number": 1})
@@ -321,3 +322,10 @@ def test_full_disk_ends_spooling_and_nothing_else(stage: Stage) -> None:
     passed = stage.client.submit("load.note", {"app": "a", "number": 2})
     assert passed.spooled is False
     assert [task.result(timeout=20) for task in (spooled, passed)] == [1, 2]
+
+    resource.prlimit(stage.sidecar.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    stage.sidecar.wait_until(
+        lambda: stage.facts()["spool"] == "ready", "has opened its spool again", seconds=30
+    )
+    stage.coordinator.kill()
+    assert stage.client.submit("load.note", {"app": "a", "number": 3}).spooled is True

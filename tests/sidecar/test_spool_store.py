@@ -370,7 +370,7 @@ def test_full_map_ends_the_spool_and_keeps_what_was_committed(tmp_path: Path) ->
         async with opened(tmp_path) as (store, _):
             await store.work(SpoolWork(puts=[(1, b"one")]))
             too_much = SpoolWork(puts=[(number, bytes(MIB)) for number in range(2, 70)])
-            with pytest.raises(SpoolUnusable, match="restart the sidecar"):
+            with pytest.raises(SpoolUnusable, match="mend its disk"):
                 await store.work(too_much)
             with pytest.raises(SpoolUnusable):
                 await store.work(SpoolWork(puts=[(2, b"two")]))
@@ -397,3 +397,24 @@ def test_full_disk_ends_the_spool_and_keeps_what_was_committed(tmp_path: Path) -
     asyncio.run(run())
 
     assert [b.number for b in load(tmp_path)] == [1]
+
+
+def test_failed_store_is_opened_again_when_its_disk_can_be_written(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with opened(tmp_path, 64 * MIB) as (store, _):
+            await store.work(SpoolWork(puts=[(1, b"one")]))
+            limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+            try:
+                with pytest.raises(SpoolUnusable):
+                    await store.work(SpoolWork(puts=[(2, b"two")]))
+                with pytest.raises(SpoolUnusable):
+                    await store.work(SpoolWork(reopen=True))
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            await store.work(SpoolWork(removes=[1, 2], reopen=True))
+            await store.work(SpoolWork(puts=[(3, b"three")]))
+
+    asyncio.run(run())
+
+    assert [b.number for b in load(tmp_path)] == [3]

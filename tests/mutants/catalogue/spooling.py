@@ -57,8 +57,8 @@ MUTANTS = (
             ),
             Edit(
                 "sidecar.core.spool",
-                "            self._next.removes.append(number)\n",
-                "            pass\n",
+                "        self._next.removes.append(number)\n",
+                "",
             ),
         ],
         a_test(f"{_SPOOL}test_batch_stays_in_the_store_until_its_verdict"),

@@ -36,12 +36,14 @@ class Store:
             self.batches[number] = (now_ms, tasks)
         for outcome in work.outcome_puts:
             key = m.Lease(outcome[0], outcome[1])
-            assert key not in self.outcomes, "an outcome is journaled once"
+            assert work.reopen or key not in self.outcomes, "an outcome is journaled once"
             self.outcomes[key] = outcome
         for number in work.removes:
-            del self.batches[number]
+            assert work.reopen or number in self.batches, "a batch is removed once"
+            self.batches.pop(number, None)
         for lease in work.outcome_removes:
-            del self.outcomes[m.Lease(*lease)]
+            assert work.reopen or m.Lease(*lease) in self.outcomes, "forgotten once"
+            self.outcomes.pop(m.Lease(*lease), None)
         if work.load_after is None:
             return []
         self.loads += 1
@@ -94,10 +96,12 @@ class SpoolDriver(Driver):
         assert work is not None
         self.step(e.SpoolDone(self.store.apply(self.now_ms, work)))
 
-    def fail(self) -> None:
-        """Let the store fail."""
+    def fail(self, *, after_commit: bool = False) -> None:
+        """Let the store fail: what it was given took place, or not."""
         assert self.work is not None
-        self.work = None
+        work, self.work = self.work, None
+        if after_commit:
+            self.store.apply(self.now_ms, work)
         self.step(e.SpoolFailed("no space left on device"))
 
     def open(self, **changes: Any) -> None:

@@ -1,7 +1,10 @@
 """Outcomes are journaled while nobody can record them, and when the process leaves."""
 
+import pytest
+
 from protocol import messages as m
 from sidecar.core import events as e
+from sidecar.core.spool import REOPEN_MS_MIN
 from tests.sidecar.core.driver import APP, HEARTBEAT_MS, SERVICE
 from tests.sidecar.core.spooling import SPOOL_AFTER_MS, SpoolDriver, Store, away, spooled
 from tests.support.builders import a_granted_task, a_lease, an_outcome, task_id
@@ -190,9 +193,31 @@ def test_nothing_is_journaled_without_a_spool_or_after_its_failure() -> None:
     driver.tell(an_outcome(1))
     driver.step(e.LinkDown())
 
-    driver.advance(10 * JOURNAL_AFTER_MS)
+    driver.advance(REOPEN_MS_MIN - 1)
 
     assert driver.work is None
+
+
+@pytest.mark.parametrize("after_commit", [True, False])
+def test_outcomes_are_journaled_again_when_a_failed_store_is_open_again(after_commit: bool) -> None:
+    driver = working(1, 2, 3)
+    driver.tell(an_outcome(1), an_outcome(2))
+    driver.step(e.LinkDown())
+    driver.advance(JOURNAL_AFTER_MS)
+    driver.fail(after_commit=after_commit)
+    driver.tell(an_outcome(3))
+    driver.forget()
+    driver.open(resumed=True)
+    [sent, _] = driver.said(m.Outcomes)
+    driver.coordinator(m.Recorded(sent.number, []))
+    driver.step(e.LinkDown())
+
+    driver.advance(REOPEN_MS_MIN)
+    driver.commit()
+
+    assert [outcome.id for outcome in sent.outcomes] == [task_id(1), task_id(2)]
+    assert list(driver.store.outcomes) == [a_lease(3)]
+    assert driver.facts()["outcomes_journaled"] == 1
 
 
 def test_end_without_a_session_waits_for_the_journal_and_for_nothing_else() -> None:

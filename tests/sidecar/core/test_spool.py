@@ -7,7 +7,7 @@ from protocol.errors import Code
 from protocol.limits import DAY_MS
 from protocol.submission import encode_batch
 from sidecar.core import events as e
-from sidecar.core.spool import PAUSE_MS
+from sidecar.core.spool import PAUSE_MS, REOPEN_MS_MAX, REOPEN_MS_MIN, STEADY_MS
 from tests.sidecar.core.driver import APP, SERVICE
 from tests.sidecar.core.spooling import SPOOL_AFTER_MS, SpoolDriver, away, spooled
 from tests.support.builders import a_granted_task, a_submission, task_id
@@ -618,6 +618,83 @@ def test_what_is_in_memory_is_replayed_after_a_failure_and_the_rest_is_said() ->
 
     assert driver.work is None
     assert driver.facts()["spooled_batches"] == 6
+
+
+def test_failed_store_is_tried_again_ever_later_and_each_time_said() -> None:
+    driver = spooled(1)
+    driver.commits_at_once = False
+    driver.submit(2)
+    driver.fail()
+    waits = []
+
+    for _ in range(6):
+        failed_ms = driver.now_ms
+        while driver.work is None:
+            driver.advance(1_000)
+        waits.append(driver.now_ms - failed_ms)
+        assert driver.work.reopen
+        driver.fail()
+
+    assert waits == [min(REOPEN_MS_MIN * 2**n, REOPEN_MS_MAX) for n in range(6)]
+    said = [note for note in driver.notes if note.name == "spool_failed"]
+    assert [note.facts["next_try_in_ms"] for note in said[:-1]] == waits
+
+
+@pytest.mark.parametrize(
+    ("steady_ms", "wait_ms"), [(REOPEN_MS_MIN, 2 * REOPEN_MS_MIN), (STEADY_MS, REOPEN_MS_MIN)]
+)
+def test_store_that_fails_again_soon_is_tried_later(steady_ms: int, wait_ms: int) -> None:
+    driver = spooled(1)
+    driver.commits_at_once = False
+    driver.submit(2)
+    driver.fail()
+    driver.advance(REOPEN_MS_MIN)
+    driver.commit()
+    driver.advance(steady_ms)
+
+    driver.submit(3)
+    driver.fail()
+
+    said = [note for note in driver.notes if note.name == "spool_failed"]
+    assert [note.facts["next_try_in_ms"] for note in said] == [REOPEN_MS_MIN, wait_ms]
+
+
+@pytest.mark.parametrize("after_commit", [True, False])
+def test_reopened_store_is_replayed_but_for_what_was_told_unavailable(after_commit: bool) -> None:
+    driver = spooled(*range(1, 11), spool_window_bytes=4 * BATCH_BYTES)
+    driver.commits_at_once = False
+    driver.submit(11)
+    driver.fail(after_commit=after_commit)
+    assert driver.verdicts() == [(11, Code.UNAVAILABLE)]
+    driver.open()
+    assert drain(driver) == [1, 2, 3, 4]
+
+    driver.commits_at_once = True
+    driver.keep_alive(REOPEN_MS_MIN)
+    assert drain(driver) == [5, 6, 7, 8, 9, 10]
+
+    assert driver.facts()["spool"] == "ready"
+    assert driver.store.batches == {}
+    assert [note.name for note in driver.notes[-2:]] == ["spool_reopened", "spool_drained"]
+
+
+def test_reopened_store_takes_new_submissions_in_the_order_they_came() -> None:
+    driver = away()
+    driver.submit(1)
+    driver.advance(SPOOL_AFTER_MS)
+    driver.fail()
+    driver.forget()
+    driver.advance(REOPEN_MS_MIN - SPOOL_AFTER_MS // 2)
+    driver.submit(2)
+
+    driver.commits_at_once = True
+    driver.advance(SPOOL_AFTER_MS // 2)
+    driver.submit(3)
+    driver.advance(SPOOL_AFTER_MS)
+
+    assert driver.verdicts() == [(2, Code.SPOOLED), (3, Code.SPOOLED)]
+    driver.open()
+    assert drain(driver) == [2, 3]
 
 
 def test_question_is_not_held_up_by_a_store_that_has_failed() -> None:
