@@ -59,7 +59,7 @@ class HttpConnection(Caller, asyncio.Protocol):
         super().__init__(number, owner)
         self._host = host
         self._transport = transport
-        self._reader = RequestReader(host.router.body_bytes_max, host.room)
+        self._reader = RequestReader(host.router.find, host.room)
         self._arrived: deque[Arrived] = deque()
         """What has arrived and is not worked on yet."""
         self._queue: deque[Exchange] = deque()
@@ -163,13 +163,10 @@ class HttpConnection(Caller, asyncio.Protocol):
         self._corked = True
         while self._arrived and len(self._queue) < PIPELINED_MAX and not self._closing:
             arrived = self._arrived.popleft()
-            request, version, keep_alive, problem = arrived
+            request, route, version, keep_alive = arrived
             exchange = Exchange(self, request, version, keep_alive=keep_alive)
             self._queue.append(exchange)
-            if problem is None:
-                dispatch(self._host.router, exchange)
-            else:
-                problem.answer(exchange)
+            dispatch(route, exchange)
             self._reader.done_with(arrived)
         reader = self._reader
         if reader.problem is not None and not self._told_problem and not self._arrived:

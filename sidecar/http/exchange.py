@@ -16,7 +16,7 @@ JSON = "application/json"
 NDJSON = "application/x-ndjson"
 EVENTS = "text/event-stream"
 
-_REASONS = {status.value: status.phrase for status in HTTPStatus}
+_FIRST_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
 _NO_BODY = frozenset({204, 304})
 
 
@@ -156,7 +156,7 @@ class Exchange:
             self.peer.emit(self, b"0\r\n\r\n" if self._chunked else b"", done=True)
 
     def _head(self, status: int, headers: Mapping[str, str] | None) -> str:
-        text = f"HTTP/1.1 {status} {_REASONS.get(status, '')}\r\n"
+        text = _FIRST_LINES[status]
         if headers:
             for name, value in headers.items():
                 text += f"{name}: {_line(value)}\r\n"

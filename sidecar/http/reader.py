@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from protocol.errors import Code
-from sidecar.http.exchange import Request
+from protocol.limits import PAYLOAD_BYTES_MAX
+from sidecar.http.exchange import Request, Route
 from sidecar.http.parser import (
     HttpParserCallbackError,
     HttpParserError,
@@ -20,6 +21,15 @@ from sidecar.http.router import read_target
 
 HEAD_BYTES_MAX = 16 * 1024
 """Request line and headers, with trailers."""
+_NAMES = {
+    spelt.encode(): name
+    for name in (
+        *("accept", "accept-encoding", "baggage", "connection", "content-length", "content-type"),
+        *("host", "idempotency-key", "prefer", "traceparent", "tracestate", "user-agent"),
+    )
+    for spelt in (name, name.title())
+}
+"""Names that nearly every request has, as they stand on the wire; others are made out each time."""
 _FRAMING_FACTOR = 8
 _FRAMING_BYTES = 512 * 1024
 """What the chunks of a body may take beside their content, before they are taken for an attack."""
@@ -36,21 +46,24 @@ class Arrived(NamedTuple):
     """A request that has arrived whole."""
 
     request: Request
+    route: Route | Problem
+    """Where it goes, or why it cannot be served although it was read to its end."""
     version: str
     keep_alive: bool
-    problem: Problem | None
-    """Why it cannot be served, although it was read to its end."""
 
 
 class RequestReader:
     """Reads the requests of one connection.
 
     Args:
-        body_bytes_max: Returns how large the body for a method and path may be.
+        find: Returns the route for a method and path, and the open parts of the path; raises the
+            ``Problem`` that there is none.
         room: Where the bytes of bodies are counted until ``done_with``.
     """
 
-    def __init__(self, body_bytes_max: Callable[[str, str], int], room: Room) -> None:
+    def __init__(
+        self, find: Callable[[str, str], tuple[Route, dict[str, str]]], room: Room
+    ) -> None:
         self.problem: Problem | None = None
         """Why nothing more is read."""
         self.ended = False
@@ -59,7 +72,7 @@ class RequestReader:
         """Whether a request has begun and not ended."""
         self.wants_continue = False
         """Whether a client waits to be told to send its body."""
-        self._body_bytes_max = body_bytes_max
+        self._find = find
         self._room = room
         self._parser = HttpRequestParser(self)
         self._made: list[Arrived] = []
@@ -73,10 +86,7 @@ class RequestReader:
         self._body: bytes | bytearray = b""
         self._head_bytes = 0
         self._in_head = True
-        self._limit = 0
-        self._path = ""
-        self._query: dict[str, str] = {}
-        self._bad_target: Problem | None = None
+        self._limit = PAYLOAD_BYTES_MAX
 
     def feed(self, data: bytes) -> list[Arrived]:
         """Take received bytes; return the requests that they complete."""
@@ -128,14 +138,18 @@ class RequestReader:
     def on_url(self, url: bytes) -> None:
         """Take a part of the target."""
         self._target += url
-        self._count(len(url))
+        self._head_bytes += len(url)
+        if self._head_bytes > HEAD_BYTES_MAX:
+            self._fail(_head_too_large())
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header, or a trailer, which is dropped."""
-        self._count(len(name) + len(value) + 4)
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > HEAD_BYTES_MAX:
+            self._fail(_head_too_large())
         if not self._in_head:
             return
-        key = name.lower().decode("latin-1")
+        key = _NAMES.get(name) or name.lower().decode("latin-1")
         try:
             text = value.decode()
         except UnicodeDecodeError:
@@ -144,14 +158,17 @@ class RequestReader:
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
 
     def on_headers_complete(self) -> None:
-        """Look whether the body may come."""
+        """Look where the request goes, and whether its body may come."""
         self._in_head = False
-        try:
-            self._path, self._query = read_target(self._target)
-        except Problem as problem:
-            self._bad_target = problem
         method = self._parser.get_method().decode("latin-1")
-        self._limit = self._body_bytes_max(method, self._path)
+        self._request = request = Request(method, "", {}, self._headers)
+        try:
+            request.path, request.query = read_target(self._target)
+            route, request.params = self._find(method, request.path)
+            self._limit = route.body_bytes_max
+            self._route: Route | Problem = route
+        except Problem as problem:
+            self._route = problem
         headers = self._headers
         length = headers.get("content-length")
         if length is not None and int(length) > self._limit:
@@ -186,16 +203,10 @@ class RequestReader:
         parser = self._parser
         keep_alive = parser.should_keep_alive() and not parser.should_upgrade()
         self.ended = not keep_alive
-        method = parser.get_method().decode("latin-1")
-        request = Request(method, self._path, self._query, self._headers, bytes(self._body))
+        self._request.body = bytes(self._body)
         self._body = b""
         version = parser.get_http_version()
-        self._made.append(Arrived(request, version, keep_alive, self._bad_target))
-
-    def _count(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > HEAD_BYTES_MAX:
-            self._fail(_head_too_large())
+        self._made.append(Arrived(self._request, self._route, version, keep_alive))
 
     def _fail(self, problem: Problem) -> None:
         self.problem = problem

@@ -4,7 +4,6 @@ import difflib
 from collections.abc import Iterable
 from urllib.parse import parse_qsl, unquote
 
-from protocol.limits import PAYLOAD_BYTES_MAX
 from sidecar.http.exchange import Exchange, Route
 from sidecar.http.problems import Problem
 
@@ -40,11 +39,6 @@ class Router:
         if found is None:
             raise self._problem(method, path, parts)
         return found
-
-    def body_bytes_max(self, method: str, path: str) -> int:
-        """Return how large the body of a request may be."""
-        found = self._find(method, path.split("/"))
-        return PAYLOAD_BYTES_MAX if found is None else found[0].body_bytes_max
 
     def _find(self, method: str, parts: list[str]) -> tuple[Route, dict[str, str]] | None:
         for pattern, route in self._table.get((method, len(parts)), ()):
@@ -95,11 +89,12 @@ def read_target(target: bytes) -> tuple[str, dict[str, str]]:
     return path, dict(fields)
 
 
-def dispatch(router: Router, exchange: Exchange) -> None:
+def dispatch(route: Route | Problem, exchange: Exchange) -> None:
     """Call the function of a request's route; answer an error that it raises."""
-    request = exchange.request
     try:
-        route, request.params = router.find(request.method, request.path)
-        route.function(exchange)
+        if isinstance(route, Problem):
+            route.answer(exchange)
+        else:
+            route.function(exchange)
     except Problem as problem:
         problem.answer(exchange)
