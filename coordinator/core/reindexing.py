@@ -19,7 +19,7 @@ from coordinator.core.task import Task
 from protocol.messages import State
 
 PAGE = 256
-"""Records read at once."""
+"""Records read at once: 64 MiB if each has the largest result."""
 PROGRESS_TASKS = 100_000
 """How often to tell operators how far it is."""
 _KINDS = {b"r": "ready", b"s": "timers", b"x": "ended", b"g": "leases"}
