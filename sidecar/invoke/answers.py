@@ -227,8 +227,6 @@ def _media_type(content_type: str) -> str:
 
 
 def _cut(text: str, chars_max: int) -> str:
-    # Lone surrogates (JSON may carry them) cannot travel, and an error must not fail to be told.
-    text = text.encode("utf-8", "replace").decode()
     return text if len(text) <= chars_max else text[: chars_max - 1] + "…"
 
 

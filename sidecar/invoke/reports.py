@@ -58,7 +58,7 @@ def update(lease: Lease, members: dict[str, Any]) -> Update | None:
         permille = round(1000 * progress)
     if note is not None and type(note) is not str:
         raise BadReport("note is text")
-    text = (note or "")[: limits.NOTE_CHARS_MAX].encode("utf-8", "replace").decode()
+    text = (note or "")[: limits.NOTE_CHARS_MAX]
     return Update(*lease, permille, text, _checkpoint(checkpoint))
 
 
