@@ -387,6 +387,9 @@ async def _run(settings: Settings, line: Callable[[str], None]) -> None:
         return
     spool = SpoolStore(settings.spool_dir, bytes_max=settings.spool_bytes_max)
     contents = await spool.open()
+    if spool.warning:
+        where = str(settings.spool_dir)
+        log.logger("sidecar").warning("spool_may_be_lost", spool=where, detail=spool.warning)
     if contents.count or contents.outcomes or spool.damaged_outcomes:
         log.logger("sidecar").warning(
             "spool_not_empty",

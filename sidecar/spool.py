@@ -25,6 +25,7 @@ from lmdb.verify import VerifyError, verify
 
 from protocol import codec, fields
 from protocol.errors import ProtocolError
+from protocol.filesystems import OVERLAY, is_forgetful, type_in, why_refused
 from protocol.limits import HELD_LEASES_MAX
 from protocol.messages import Outcome
 from sidecar.core.events import SpoolContents, SpooledBatch, SpoolWork
@@ -36,6 +37,7 @@ MAP_BYTES_MIN = 64 * 2**20
 VERIFY_BYTES_MAX = 64 * 2**20
 """A file up to this size is verified at the start: about a quarter of a second."""
 DIRECTORY_MODE = 0o700
+_MOUNTINFO = Path("/proc/self/mountinfo")
 _FORMAT = b"pillion spool 1"
 _LIB_VERSION = 0
 _DATA_FILE = "data.mdb"
@@ -59,6 +61,8 @@ class SpoolStore:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pillion-spool")
         self._env: lmdb.Environment | None = None
         self._lock = -1
+        self.warning = ""
+        """What is allowed but should be known: why what is here may be lost, disk or not."""
         self.damaged_outcomes = 0
         """Found at the start, and removed: their tasks run again."""
 
@@ -122,6 +126,7 @@ class SpoolStore:
                 f"must be this user's own (uid {os.geteuid()}): chown it and chmod 700, or give "
                 "another --spool-dir"
             )
+        self._check_filesystem()
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._lock = os.open(self._path / "lock", flags, 0o600)
         try:
@@ -131,6 +136,23 @@ class SpoolStore:
                 f"another sidecar uses the spool {self._path}; stop it, or give this one another "
                 "--spool-dir"
             ) from None
+
+    def _check_filesystem(self) -> None:
+        """Refuse what keeps no store. A container's own layer is the usual place, and may do."""
+        try:
+            mounts = _MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError:
+            mounts = ""
+        kind = type_in(mounts, str(self._path.resolve()))
+        reason = why_refused(kind)
+        if reason and kind != OVERLAY:
+            raise SpoolUnusable(
+                f"{self._path} is no place for a spool: {reason}; give a --spool-dir on a local "
+                "disk, or run without one by --no-spool"
+            )
+        if is_forgetful(kind):
+            reason = f"{kind} lives in memory: what is spooled is gone when the machine restarts"
+        self.warning = reason
 
     def _size(self) -> int:
         path = self._path / _DATA_FILE

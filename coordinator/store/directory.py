@@ -18,6 +18,7 @@ from pathlib import Path
 
 from coordinator.errors import Refused
 from coordinator.store import filesystems
+from protocol.filesystems import is_forgetful, why_refused
 
 DATA_FILE = "data.mdb"
 _MAP_FILE = "lock.mdb"
@@ -132,13 +133,13 @@ class StoreDirectory:
 
     def _check_filesystem(self) -> None:
         kind = filesystems.filesystem_type(self.path)
-        reason = filesystems.why_refused(kind)
+        reason = why_refused(kind)
         if reason and not self._allow_filesystem:
             raise Refused(
                 f"{self.path} is no place for a store: {reason}. Set data_dir to a folder on a "
                 "local disk, or set allow_filesystem if you accept the risk"
             )
-        if filesystems.is_forgetful(kind):
+        if is_forgetful(kind):
             reason = f"{kind} lives in memory: the store is gone when the machine restarts"
         self.warnings = (f"{self.path}: {reason}",) if reason else ()
 

@@ -1,20 +1,9 @@
-"""Which filesystem a folder lies on, and whether a store may lie there.
+"""Which filesystem a folder lies on; ``protocol.filesystems`` tells what that means for a store."""
 
-Filesystems across a network break the locks and the shared memory map that LMDB stands on; an
-overlay is thrown away with its container; one that lives in memory forgets at a restart.
-"""
+from pathlib import Path
 
-import re
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from protocol.filesystems import type_in
 
-_REMOTE = frozenset(
-    {"9p", "afs", "beegfs", "ceph", "cifs", "coda", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs"}
-    | {"nfs", "nfs4", "ocfs2", "orangefs", "pvfs2", "smb2", "smb3", "smbfs"}
-    | {"prl_fs", "vboxsf", "virtiofs", "vmhgfs"}  # Folders that a virtual machine's host shares.
-)
-_FORGETFUL = frozenset({"tmpfs", "ramfs"})
-_ESCAPE = re.compile(r"\\([0-7]{3})")
 _MOUNTINFO = Path("/proc/self/mountinfo")
 
 
@@ -25,37 +14,3 @@ def filesystem_type(path: Path) -> str:
     except OSError:
         return ""
     return type_in(text, str(path.resolve()))
-
-
-def type_in(mountinfo: str, path: str) -> str:
-    """Return the type of the deepest, and of those the latest, mount that holds ``path``."""
-    parents = {str(p) for p in (PurePosixPath(path), *PurePosixPath(path).parents)}
-    best = ("", "")
-    for point, kind in _mounts(mountinfo):
-        if point in parents and len(point) >= len(best[0]):
-            best = (point, kind)
-    return best[1]
-
-
-def _mounts(mountinfo: str) -> Iterator[tuple[str, str]]:
-    for line in mountinfo.splitlines():
-        before, _, after = line.partition(" - ")
-        fields, kinds = before.split(" "), after.split(" ")
-        if len(fields) > 4 and kinds[0]:
-            yield _ESCAPE.sub(lambda octal: chr(int(octal[1], 8)), fields[4]), kinds[0]
-
-
-def why_refused(kind: str) -> str:
-    """Return why a store may not lie on a type of filesystem, or an empty text if it may."""
-    if kind in _REMOTE:
-        return f"{kind} is shared or remote: its locks and memory maps do not protect a store"
-    if kind.startswith("fuse"):
-        return f"{kind} runs in a user process that may not keep what was flushed"
-    if kind == "overlay":
-        return "overlay is a container's own layer, which is thrown away with the container"
-    return ""
-
-
-def is_forgetful(kind: str) -> bool:
-    """Say whether a type of filesystem loses everything when the machine restarts."""
-    return kind in _FORGETFUL

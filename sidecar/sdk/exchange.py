@@ -23,9 +23,12 @@ from protocol.messages import (
 from protocol.version import SOFTWARE, VERSION_MAX, VERSION_MIN
 from sidecar.sdk.connection import Connection
 from sidecar.sdk.errors import PillionError, Unavailable
-from sidecar.sdk.link import LOG, Link
+from sidecar.sdk.link import LOG, SAY_AGAIN_S, Link
 from sidecar.sdk.questions import Asked, Questions
 from sidecar.sdk.submissions import Call, Submissions
+
+SAY_AFTER_S = 0.5
+"""How long a submit is tried again without a word."""
 
 _log = LOG.getChild("client")
 Facts = dict[str, int | str]
@@ -51,6 +54,8 @@ class Exchange:
         self._flush_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._room: asyncio.Event = asyncio.Event()
+        self._said_at: float | None = None
+        """When it was last said what submits wait for."""
 
     @property
     def trouble(self) -> str:
@@ -127,8 +132,18 @@ class Exchange:
                 case _:
                     _log.warning("unexpected %s from the sidecar", type(message).__name__)
         if refused:
+            self._say(now)
             self._tick()  # What is to be sent later needs the timer.
         self._wake()
+
+    def _say(self, now: float) -> None:
+        """Say what a submit waits for that was told to come again, once it waits for long."""
+        if self._said_at is not None and now - self._said_at < SAY_AGAIN_S:
+            return
+        waiting = self.submissions.told_to_wait(now - SAY_AFTER_S)
+        if waiting is not None:
+            self._said_at = now
+            _log.warning("a submit waits and is tried again: %s [%s]", *waiting)
 
     def drained(self) -> None:
         """Go on sending."""

@@ -167,6 +167,13 @@ class Submissions:
             for part in entry.parts:
                 _fail(part, _refusal(verdict, entry.unsure, part.call, now))
 
+    def told_to_wait(self, since: float) -> tuple[str, str] | None:
+        """Return why a batch with a call from before ``since`` is to come again, and the code."""
+        for entry in self._open.values():
+            if entry.trouble is not None and min(p.call.started for p in entry.parts) <= since:
+                return entry.trouble.detail, entry.trouble.code or ""
+        return None
+
     def expire(self, now: float) -> float | None:
         """Fail what has waited too long; return the next instant to look, or None."""
         while self._waiting and self._waiting[0].deadline <= now:

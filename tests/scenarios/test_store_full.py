@@ -54,6 +54,7 @@ def test_full_store_refuses_submits_and_loses_nothing_that_was_accepted(system: 
 
     assert (done.code, done.out) == (75, "")
     assert "allowed; raise store_bytes_max and store_map_size" in done.err
+    assert done.err.startswith("a submit waits and is tried again: ")
     with Client(sidecar.socket_path) as client:
         for task in accepted:
             assert client.wait(task.id, timeout=20) == len(PAYLOAD)

@@ -341,6 +341,43 @@ def test_folder_of_another_user_is_refused(tmp_path: Path) -> None:
     assert "belongs to another user" in refusal(tmp_path / "spool")
 
 
+def mounted(monkeypatch: pytest.MonkeyPatch, folder: Path, kind: str) -> None:
+    """Let a folder lie on a filesystem of this type."""
+    folder.mkdir(mode=0o700)
+    mountinfo = folder.parent / "mountinfo"
+    mountinfo.write_text(f"22 1 8:1 / {folder} rw,relatime shared:1 - {kind} dev rw\n")
+    monkeypatch.setattr("sidecar.spool._MOUNTINFO", mountinfo)
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs"])
+def test_filesystem_that_keeps_no_store_is_refused_with_the_ways_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    mounted(monkeypatch, tmp_path / "spool", kind)
+
+    said = refusal(tmp_path / "spool")
+
+    assert kind in said
+    assert "--no-spool" in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "warning"), [("overlay", "container"), ("tmpfs", "memory"), ("ext4", "")]
+)
+def test_filesystem_that_may_go_away_is_taken_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, warning: str
+) -> None:
+    mounted(monkeypatch, tmp_path / "spool", kind)
+
+    async def run() -> str:
+        async with opened(tmp_path / "spool") as (store, _):
+            return store.warning
+
+    said = asyncio.run(run())
+    assert warning in said
+    assert bool(said) is bool(warning)
+
+
 def test_file_of_another_format_is_refused(tmp_path: Path) -> None:
     script = (
         "import lmdb, sys\n"

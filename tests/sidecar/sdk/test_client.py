@@ -290,6 +290,26 @@ async def test_busy_is_tried_again_after_the_time_it_names(peer: Peer) -> None:
         assert again == first
 
 
+async def test_what_a_submit_waits_for_is_said_once_it_waits_for_long(
+    peer: Peer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.sdk.exchange.SAY_AFTER_S", 0.1)
+    async with peer, AsyncClient(peer.path) as client:
+        submitting = begin(client.submit("email.send"))
+        connection, _ = await peer.attached()
+        said = []
+        for _ in range(4):
+            batch, _ = await connection.submitted()
+            said.append(len(caplog.messages))
+            connection.refuse(batch.request, "busy", retry_after_ms=60)
+        batch, _ = await connection.submitted()
+        connection.accept(batch.request)
+        await submitting
+
+    assert said[:2] == [0, 0]
+    assert caplog.messages == ["a submit waits and is tried again: told busy [busy]"]
+
+
 async def test_busy_for_longer_than_the_timeout_is_raised_at_once(peer: Peer) -> None:
     async with peer, AsyncClient(peer.path) as client:
         submitting = begin(client.submit("email.send"))
