@@ -113,3 +113,23 @@ def test_every_default_lies_in_its_own_range() -> None:
     for setting in TABLE:
         if type(setting.default) is int:
             assert setting.low <= setting.default <= setting.high, setting.name
+
+
+def test_app_listens_beside_the_socket_by_default() -> None:
+    invoking = settings(socket="/run/x/s.sock", push=("send",)).invoking
+
+    assert str(invoking.app) == "/run/x/app.sock"
+    assert not invoking.discover
+    assert [handler.name for handler in invoking.handlers] == ["email.send"]
+
+
+def test_without_pushed_handlers_no_service_is_called() -> None:
+    assert settings(pull=("send",)).invoking.app is None
+
+
+@pytest.mark.parametrize("flags", [{"app": "/run/x/a"}, {"discover": True}])
+def test_service_is_asked_for_its_handlers_where_none_is_named(flags: dict[str, object]) -> None:
+    invoking = settings(socket="/run/x/s.sock", **flags).invoking
+
+    assert invoking.discover
+    assert invoking.app is not None
