@@ -187,8 +187,9 @@ class HttpConnection(Caller, asyncio.Protocol):
         """Answer everything with a problem, and close behind it."""
         self._drop_arrived()
         self._reader.ended = True
+        if self._queue:
+            self._queue[-1].close = True
         for exchange in list(self._queue):
-            exchange.close = True
             if exchange.started:
                 exchange.finish()
             else:

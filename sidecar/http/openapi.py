@@ -25,7 +25,7 @@ def _object(required: str, **properties: Any) -> dict[str, Any]:
 
 SCHEMAS: dict[str, Any] = {
     "Problem": _object(
-        "type title status detail code",
+        "type title status detail code hint",
         type={"type": "string", "description": "urn:pillion:problem: and the code"},
         title=_TEXT,
         status={"type": "integer", "minimum": 400, "maximum": 599},

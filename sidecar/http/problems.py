@@ -32,6 +32,7 @@ STATUS: dict[str, int] = {
 
 HINTS: dict[str, str] = {
     Code.INVALID_HANDLER: "address a handler as service.name, such as /v1/tasks/email.send",
+    Code.TOO_MANY_HANDLERS: "check the name: a typing error in a loop makes many",
     Code.PAYLOAD_TOO_LARGE: "keep the data elsewhere and submit its address",
     Code.BATCH_TOO_LARGE: "submit fewer tasks at once",
     Code.DUPLICATE_ID: "the key belongs to another task; give each task a key of its own",
@@ -46,6 +47,7 @@ HINTS: dict[str, str] = {
     ),
     Code.STOPPING: "the sidecar stops; send it again when it is back",
 }
+_HINT = "GET /openapi.json says what can be sent"
 RETRY_MS_MIN = 1_000
 """``Retry-After`` has whole seconds."""
 
@@ -67,7 +69,7 @@ class Problem(Exception):
         status: int,
         code: str,
         detail: str,
-        hint: str = "",
+        hint: str,
         retry_after_ms: int = 0,
         *,
         allow: str = "",
@@ -88,9 +90,8 @@ class Problem(Exception):
             "status": self.status,
             "detail": self.detail,
             "code": self.code,
+            "hint": self.hint,
         }
-        if self.hint:
-            made["hint"] = self.hint
         if self.retry_after_ms:
             made["retry_after_ms"] = self.retry_after_ms
         return made
@@ -113,5 +114,5 @@ def of_code(code: str, detail: str = "", retry_after_ms: int = 0) -> Problem:
         retry_after_ms = max(retry_after_ms, RETRY_MS_MIN)
     meaning = facts.meaning if facts is not None else "see the code"
     return Problem(
-        STATUS.get(code, 400), code, detail or meaning, HINTS.get(code, ""), retry_after_ms
+        STATUS.get(code, 400), code, detail or meaning, HINTS.get(code, _HINT), retry_after_ms
     )
