@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from benchmarks import backlog, core, end_to_end, idle, latency, punctuality, redelivery
+from benchmarks import backlog, core, end_to_end, http, idle, latency, punctuality, redelivery
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
@@ -76,6 +76,15 @@ def _redelivery(times: int, as_json: bool) -> None:
     _show(redelivery.run(times), as_json)
 
 
+@main.command("http")
+@click.option("--tasks", default=50_000, show_default=True)
+@click.option("--batch", default=500, show_default=True, help="Tasks per submitting call.")
+@_json
+def _http(tasks: int, batch: int, as_json: bool) -> None:
+    """Pushing and submitting over HTTP, beside the native path and the bare hop."""
+    _show(http.run(tasks, batch), as_json)
+
+
 @main.command("core")
 @click.option("--tasks", default=100_000, show_default=True)
 @_json
@@ -92,6 +101,7 @@ def _all(as_json: bool) -> None:
         lambda: core.run(100_000),
         lambda: end_to_end.run(200_000, 500),
         lambda: end_to_end.run(50_000, 1),
+        lambda: http.run(50_000, 500),
         lambda: latency.run(200, 10),
         lambda: punctuality.run(2_000),
         lambda: idle.run(60),

@@ -14,15 +14,28 @@ PROGRAMS = Path(__file__).parent / "programs"
 class Cluster:
     """The usual three processes; a context manager that ends them."""
 
-    def __init__(self, *, concurrency: int, stamps: bool = False) -> None:
+    def __init__(self, *, concurrency: int, stamps: bool = False, push: bool = False) -> None:
         self._system = System()
         self.folder = self._system.folder
         self.stamps = self.folder / "stamps"
         self.coordinator = self._system.coordinator("--log-level", "warning")
-        self.sidecar = self._system.sidecar("bench", self.coordinator, "--log-level", "warning")
+        self.app = self.folder / "app.sock"
+        if push:
+            config = self.folder / "sidecar.toml"
+            config.write_text(f"[handlers.noop]\ntransport = 'push'\nslots = {concurrency}\n")
+            options = ["--config", str(config), "--app", str(self.app)]
+            self._start_sidecar(*options)
+            source = (PROGRAMS / "http_peer.py").read_text()
+            self.service = self._system.service("peer", self.sidecar, source, str(self.app))
+            return
+        self._start_sidecar()
         arguments = [str(concurrency), *([str(self.stamps)] if stamps else [])]
         source = (PROGRAMS / "noop_service.py").read_text()
         self.service = self._system.service("noop", self.sidecar, source, *arguments)
+
+    def _start_sidecar(self, *options: str) -> None:
+        level = ("--log-level", "warning")
+        self.sidecar = self._system.sidecar("bench", self.coordinator, *level, *options)
 
     def __enter__(self) -> "Cluster":
         self._system.__enter__()

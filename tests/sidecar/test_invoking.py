@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sidecar import Client
-from sidecar.sdk.blocking import BlockingTask
+from sidecar.sdk.task import BlockingTask
 from tests.support.processes import Sidecar, System
 
 DEADLINE_SECONDS = 20.0
