@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from coordinator.core.config import Config
 from coordinator.core.effects import Effects, Scan
 from coordinator.store.base import Writes
+from protocol.errors import CODES
 from protocol.messages import (
     Accepted,
     Answer,
@@ -77,6 +78,8 @@ class Checks:
         self._asked: dict[Wire, Asked] = {}
         self._sidecars: dict[str, SidecarProcess] = {}
         """By name, from their first HELLO on."""
+        self.decided: set[bytes] = set()
+        """Batches on which a sidecar has heard the coordinator's last word."""
         self.grants: dict[tuple[bytes, int], tuple[int, int]] = {}
         """In which session's grant of which number a lease was sent."""
         self._reported: set[bytes] = set()
@@ -128,6 +131,13 @@ class Checks:
         for ask in effects.reads:
             if isinstance(ask.read, Scan):
                 self._world.hit(f"scan_{ask.read.start[:1].decode()}")
+
+    def refuses(self, effects: Effects) -> None:
+        """Check a commit of a coordinator that takes no submissions."""
+        for key, value in effects.writes.items():
+            if key[:1] == b"t" and value is not None and key[1:] not in self.model.records:
+                raise Broken("a full store takes nothing new", key.hex())
+        self._world.hit("commit_while_full")
 
     def _look_at_notes(self, effects: Effects) -> None:
         for event, facts in effects.notes:
@@ -266,6 +276,17 @@ class Checks:
                     self._batches[sidecar.incarnation, batch.request] = batch.tasks
             case Demand(limits) | Heartbeat(_, limits, _):
                 self._check_stated(sidecar, limits)
+
+    def decides(self, sidecar: "SidecarProcess", message: Accepted) -> None:
+        """Take note of what the coordinator tells a sidecar of its batches."""
+        for verdict in message.verdicts:
+            if verdict.code is None or not CODES[verdict.code].retry:
+                self.decided.add(self._batches[sidecar.incarnation, verdict.request])
+
+    def owed(self, batch: bytes) -> bool:
+        """Tell whether an app believes a batch in the spool that the coordinator has not taken."""
+        told = any(entry.id in self.spooled_ids for entry in self._entries.get(batch, ()))
+        return told and batch not in self.decided
 
     def _check_stated(self, sidecar: "SidecarProcess", limits: Sequence[Limit]) -> None:
         granted = sidecar.core._asked._granted

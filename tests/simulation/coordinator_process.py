@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tests.simulation.checks import Checks
     from tests.simulation.disk import Disk
 
+UNDER_WAY = 4
+"""Commits that may still hold submissions from before the disk was full."""
 LOOP_US = (30, 300)
 """What a turn of the event loop may take: the longer it is, the more comes in one."""
 
@@ -66,6 +68,8 @@ class CoordinatorProcess(Process):
         self._turn_due = False
         self._committing: Effects | None = None
         self._refusal = ""
+        self._refused_for = 0
+        """Commits since it knows that its disk is full."""
         self._measured_at = -SECOND
         self._peers = 0
         self._loop_us = world.rng.choice(LOOP_US)
@@ -122,6 +126,7 @@ class CoordinatorProcess(Process):
             if not self.serving:
                 self._measure()
                 self.serving = True
+                self._checks.scan_soon()
             self._checks.idle(self)
             due_ms = self.shard.next_due_ms(self.now())
             if due_ms is None:
@@ -138,6 +143,9 @@ class CoordinatorProcess(Process):
     def _carry_out(self, effects: Effects) -> None:
         self._busy = True
         self._checks.flushed(self, effects)
+        self._refused_for = self._refused_for + 1 if self._refusal else 0
+        if self._refused_for > UNDER_WAY:
+            self._checks.refuses(effects)
         reads: list[Read] = [ask.read for ask in effects.reads]
         reads += [
             GetMany([payload_key(task_id) for task_id in outgoing.payloads])

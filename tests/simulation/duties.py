@@ -6,7 +6,8 @@ error is seen when it is made, and not only if a task runs twice or never for it
 
 from typing import TYPE_CHECKING
 
-from protocol.messages import Beat, Hello, Lease, Message, Submit, Tasks, Welcome
+from protocol.messages import Accepted, Beat, Hello, Lease, Message, Submit, Tasks, Welcome
+from sidecar.core.events import SpoolWork
 from sidecar.core.sidecar import Sidecar
 from sidecar.core.terms import Terms
 from tests.simulation.world import MS, Broken
@@ -14,6 +15,7 @@ from tests.simulation.world import MS, Broken
 if TYPE_CHECKING:
     from tests.simulation.checks import Checks
     from tests.simulation.sidecar_process import SidecarProcess
+    from tests.simulation.spool_disk import SpoolDisk
 
 
 class Duties:
@@ -55,6 +57,8 @@ class Duties:
         if isinstance(message, Welcome) and core.session_open:
             self._sent.clear()
             self._check_welcome(message)
+        elif isinstance(message, Accepted):
+            self._checks.decides(self._sidecar, message)
         elif isinstance(message, Beat) and core.session_open:
             self._check_nothing_forgotten(message)
 
@@ -124,6 +128,19 @@ class Duties:
         if now - early_us < self._told_to_stop_us:
             late = f"{(now - self._told_to_stop_us) // MS} ms before"
             raise Broken("a sidecar gives up first", f"{sidecar.name} gave up {late}")
+
+    # --- The spool -----------------------------------------------------------------------------
+
+    def spools(self, spool: "SpoolDisk", work: SpoolWork) -> None:
+        """Check a change of its spool, right before it is made."""
+        for number in work.removes:
+            tasks = spool.batches.get(number)
+            if tasks is not None and self._checks.owed(tasks):
+                raise Broken("what is spooled stays until its verdict", self._sidecar.name)
+        size = sum([len(tasks) for tasks in (spool.batches | dict(work.puts)).values()])
+        size -= sum([len(spool.batches.get(number, b"")) for number in work.removes])
+        if size > self._terms.spool_bytes_max:
+            raise Broken("the spool is bounded", f"{self._sidecar.name} {size} bytes")
 
     # --- Its own -------------------------------------------------------------------------------
 

@@ -78,7 +78,7 @@ class Faults:
             host.path.heal()
             if host.spool is not None:
                 host.spool.slow_until = 0
-                host.spool.fails_next = False
+                host.spool.fails_next = host.spool.fails_next_put = False
 
     # --- Short words ---------------------------------------------------------------------------
 
@@ -152,9 +152,14 @@ class Faults:
             spool.slow_until = self._world.now + self._while()
 
     def _fail_spool(self) -> None:
-        spool = self._host().spool
-        if spool is not None:
+        host = self._host()
+        spool = host.spool
+        if spool is not None and self._world.chance(0.5):
             spool.fails_next = True
+        elif spool is not None:
+            spool.fails_next_put = True
+            until = self._world.now + self._while()
+            host.path.block(up=until, down=until)
 
     # --- Services and apps ---------------------------------------------------------------------
 

@@ -131,11 +131,15 @@ class Wire:
         if self._path.loses_grants and type(message) is Grant and self._world.chance(0.3):
             self._world.hit("grant_vanished")
             return True
+        again = self._path.loses_grants and type(message) is Grant and self._world.chance(0.3)
         at = self._world.now + self._path.delay()
         if self._down:
             at = max(at, self._down[-1][0])
         self._down.append((at, data))
-        if len(self._down) == 1:
+        if again:
+            self._world.hit("grant_came_twice")
+            self._down.append((at, data))
+        if len(self._down) == 1 + again:
             self._world.at(at, self._pump_down)
         return True
 

@@ -333,11 +333,14 @@ class ServiceProcess(Process):
                     self._tell(Outcome(*key, OutcomeKind.RETURNED, 0, None))
 
     def waiting(self) -> list[Key]:
-        """Return what is here and has not begun, where each slot was taken."""
+        """Return what is here and has not begun, where it is known to the sidecar as well.
+
+        Something that was revoked may have begun before that was read: its slot is taken here only.
+        """
         return [
             (task.id, task.token)
             for place in self._places.values()
-            if not place.free and len(place.running) == place.slots
+            if len(place.running) == place.slots and not any(a.told for a in place.running.values())
             for task in place.waiting
         ]
 

@@ -257,7 +257,8 @@ class SidecarProcess(Process):
         if not self.alive:
             return
         self._spooling = None
-        fails = spool.fails()
+        self.duties.spools(spool, work)
+        fails = spool.fails(work)
         if not fails or self.world.chance(0.3):
             spool.write(work)
         loaded = []

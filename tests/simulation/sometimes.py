@@ -30,6 +30,8 @@ POINTS: dict[str, str] = {
     "link_flapped": "a link broke again and again",
     "arrived_late_from_old_connection": "data came after its connection had been given up",
     "arrived_twice": "data came twice",
+    "grant_vanished": "a GRANT was lost on a connection that stands",
+    "grant_came_twice": "a GRANT came twice",
     "late_hello": "a HELLO came from a connection that had been given up",
     "coordinator_hello_refused": "and was refused",
     "count_undelivered": "ZeroMQ did not take a message",

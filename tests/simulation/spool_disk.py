@@ -14,7 +14,7 @@ class SpoolDisk:
         self._spooled_at: dict[int, int] = {}
         self.outcomes: dict[Lease, Outcome] = {}
         self.slow_until = 0
-        self.fails_next = False
+        self.fails_next = self.fails_next_put = False
 
     def contents(self) -> SpoolContents:
         """Return what is there, as it is read at the start of a process."""
@@ -31,8 +31,11 @@ class SpoolDisk:
             return self._world.between(20 * MS, 800 * MS)
         return self._world.rng.randrange(100, 5 * MS)
 
-    def fails(self) -> bool:
+    def fails(self, work: SpoolWork) -> bool:
         """Return whether this work fails."""
+        if work.puts and self.fails_next_put:
+            self.fails_next_put = False
+            return True
         fails, self.fails_next = self.fails_next, False
         return fails
 
