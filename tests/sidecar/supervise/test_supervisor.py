@@ -22,6 +22,8 @@ SECONDS_MAX = 30.0
 TO_REDELIVERY_SECONDS_MAX = 0.2
 
 SERVICE = """
+import time
+began = time.monotonic()
 import asyncio, json, os, signal, subprocess, sys, time
 from pathlib import Path
 from sidecar import Service, current
@@ -87,6 +89,7 @@ def grows(n: int) -> int:
 print("hello on stdout", flush=True)
 print("hello on stderr", file=sys.stderr)
 start = Path("/proc/self/fd/0").readlink(), os.environ["PILLION_SIDECAR_SOCKET"]
+note(f"began-{os.getpid()}", began)
 note(f"start-{os.getpid()}", [str(start[0]), start[1], os.getpgid(0), os.getsid(0)])
 if "deaf" in sys.argv:
     service.stop = lambda: None
@@ -259,18 +262,21 @@ def test_task_is_delivered_again_within_200_ms_of_the_death_of_its_process(
     assert statistics.median(gaps) < TO_REDELIVERY_SECONDS_MAX, gaps
 
 
-def test_single_process_is_back_within_200_ms_of_its_first_death(system: System) -> None:
+def test_single_process_runs_again_within_200_ms_of_its_first_death(system: System) -> None:
+    """Until its first statement: how long its imports take is its own affair."""
     beside = supervised(system)
     gaps = []
     for n in range(3):
         with Client(beside.socket_path) as client:
             client.submit("email.send", {"n": n}).result(SECONDS_MAX)
-            gaps.append(_redelivery_seconds(system, beside, client, n))
+            _redelivery_seconds(system, beside, client, n)
+        pid = events(beside, "process_started")[-1]["pid"]
+        began = wait_for(beside, system.folder / f"began-{pid}")
+        gaps.append(began - wait_for(beside, system.folder / f"died-{n}"))
         beside.terminate()
         beside.start()
 
-    # Most of it is Python that starts, which a busy machine may make long now and then.
-    assert min(gaps) < TO_REDELIVERY_SECONDS_MAX, gaps
+    assert statistics.median(gaps) < TO_REDELIVERY_SECONDS_MAX, gaps
 
 
 def _redelivery_seconds(system: System, beside: Sidecar, client: Client, n: int) -> float:
