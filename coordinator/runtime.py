@@ -13,7 +13,8 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -34,6 +35,7 @@ from coordinator.core.shard import (
     Undelivered,
 )
 from coordinator.errors import CoordinatorError
+from coordinator.observation import Observation
 from coordinator.settings import Settings
 from coordinator.store.base import Ownership, Store, StoreStats
 from coordinator.store.lmdb_store import LmdbStore
@@ -50,6 +52,7 @@ MEASURE_SECONDS = 1.0
 MEASURE_BYTES = 1 << 20
 """However little room is left, so much is written before the size is looked at again."""
 DESCRIPTORS_SPARE = 64
+TOKEN_CHARS_MIN = 16
 ALARMS = frozenset(
     {
         *("record_corrupt", "row_damaged", "payload_damaged", "payload_missing"),
@@ -57,6 +60,9 @@ ALARMS = frozenset(
         *("session_expired", "hello_refused"),
     }
 )
+
+if TYPE_CHECKING:
+    from coordinator.http.server import HttpServer
 
 
 class Coordinator:
@@ -80,8 +86,8 @@ class Coordinator:
         """Bytes written since the store was measured."""
         self._room = MEASURE_BYTES
         """Bytes that were left then."""
-        self._refusal = ""
-        self._broken = 0
+        self._seen = Observation(now())
+        self._http: HttpServer | None = None
         self._stopping = False
 
     @property
@@ -98,16 +104,23 @@ class Coordinator:
         Raises:
             StoreError: The store cannot be used, or can be trusted no more: start again.
             OSError: The address cannot be bound.
+            CoordinatorError: That of the HTTP side cannot.
         """
         try:
-            await self._recover(await self._open())
+            ownership = await self._open()
+            await self._recover(ownership)
             address = self._transport.start(self._settings.bind)
+            if self._settings.http:
+                await self._start_http(ownership, address)
             self._announce(address)
             await self._serve(stop)
         finally:
             if self._timer is not None:
                 self._timer.cancel()
             self._transport.stop()
+            self._seen.stop()
+            if self._http is not None:
+                await self._http.stop()
             await self._store.close()
             self._log.info("stopped", counts=self.shard.counts if self._shard else {})
 
@@ -142,6 +155,25 @@ class Coordinator:
         while not self._shard.recovered:
             await self._carry_out(self._shard.flush(now()))
         self._log.info("recovery_finished", seconds=round(time.monotonic() - began, 3))
+
+    async def _start_http(self, ownership: Ownership, address: str) -> None:
+        from coordinator.http.access import Access  # noqa: PLC0415 (it takes 0.1 s to import)
+        from coordinator.http.server import HttpServer  # noqa: PLC0415
+
+        settings = self._settings
+        access = Access(
+            settings=settings,
+            ownership=ownership,
+            shard=self.shard,
+            observation=self._seen,
+            now=now,
+            read=lambda reads: self._store.apply({}, reads),
+            measure=self._measure,
+            address=address,
+        )
+        self._http = HttpServer(access, read_token(settings.http_token_file))
+        await self._http.start()
+        self._log.info("http_serving", address=self._http.address, socket=str(settings.http_socket))
 
     def _announce(self, address: str) -> None:
         self._log.info("serving", address=address, pid=os.getpid())
@@ -178,10 +210,12 @@ class Coordinator:
             _, data = frames.from_dealer(parts)
             message = codec.decode(data)
         except ProtocolError as error:
-            self._broken += 1
-            if self._broken & (self._broken - 1) == 0:  # 1, 2, 4, 8, ...: a flood fills no disk.
+            self._seen.broken += 1
+            if (
+                self._seen.broken & (self._seen.broken - 1) == 0
+            ):  # 1, 2, 4, 8, ...: a flood fills no disk.
                 self._log.warning(
-                    "message_refused", code=error.code, detail=error.detail, times=self._broken
+                    "message_refused", code=error.code, detail=error.detail, times=self._seen.broken
                 )
             answer = self.shard.step(now(), Broke(peer, error.code, error.detail))
         else:
@@ -221,7 +255,11 @@ class Coordinator:
         reads += [GetMany([payload_key(i) for i in outgoing.payloads]) for outgoing in grants]
         results: Sequence[Any] = ()
         if effects.writes or reads:
+            began = time.monotonic()
             results = await self._store.apply(effects.writes, reads)
+            if effects.writes:
+                took = time.monotonic() - began
+                self._seen.committed(now(), self.shard, took, len(effects.writes))
         after: list[Event] = []
         payloads = iter(results[len(effects.reads) :])
         for outgoing in effects.messages:
@@ -252,6 +290,8 @@ class Coordinator:
         return self._transport.send(outgoing.peer, data)
 
     def _note(self, effects: Effects) -> None:
+        if effects.notes or effects.events:
+            self._seen.noted(now(), effects)
         for event, fields in effects.notes:
             if event in ALARMS:
                 self._log.warning(event, **fields)
@@ -280,7 +320,7 @@ class Coordinator:
         self._written += sum([len(value) for value in effects.writes.values() if value])
         if self._written > self._room // 2:
             return True
-        may_differ = effects.writes or (self._refusal and effects.messages)
+        may_differ = effects.writes or (self._seen.refusal and effects.messages)
         return bool(may_differ) and time.monotonic() - self._measured_at > MEASURE_SECONDS
 
     async def _measure(self) -> None:
@@ -289,11 +329,11 @@ class Coordinator:
         stats = await self._store.stats()
         self._room = max(self._settings.store_bytes_max - stats.used_bytes, MEASURE_BYTES)
         refusal = self._refusal_at(stats)
-        if refusal and not self._refusal:
+        if refusal and not self._seen.refusal:
             self._log.error("store_full", detail=refusal)
-        elif self._refusal and not refusal:
+        elif self._seen.refusal and not refusal:
             self._log.info("store_has_room_again")
-        self._refusal = refusal
+        self._seen.measured(now(), stats, refusal)
         self.shard.step(now(), StoreLevel(refusal))
 
     def _refusal_at(self, stats: StoreStats) -> str:
@@ -340,8 +380,34 @@ def serve(settings: Settings) -> int:
     return 0
 
 
+def read_token(file: Path | None) -> str:
+    """Return the token of the HTTP side; empty if there is no file for it.
+
+    Raises:
+        CoordinatorError: There is a file, and no good token in it.
+    """
+    if file is None:
+        return ""
+    try:
+        token = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CoordinatorError(f"http_token_file {file} cannot be read: {error}") from None
+    if len(token) < TOKEN_CHARS_MIN or not token.isprintable() or " " in token:
+        raise CoordinatorError(
+            f"http_token_file {file} holds no token: expected {TOKEN_CHARS_MIN} characters or more "
+            "in one line, such as openssl rand -hex 32 makes"
+        )
+    return token
+
+
 def _fail(failed: "asyncio.Future[None]", context: dict[str, Any]) -> None:
-    """Let an error in a callback end the process: a core that has failed once is not trusted."""
+    """Let an error in a callback end the process: a core that has failed once is not trusted.
+
+    Connections of the HTTP side are no part of the core, and only look at it.
+    """
+    if "transport" in context or "protocol" in context:
+        log.logger("http").warning("connection_failed", detail=str(context.get("exception")))
+        return
     if not failed.done():
         failed.set_exception(context.get("exception") or RuntimeError(context["message"]))
 

@@ -14,6 +14,9 @@ _MIB, _GIB, _TIB = 2**20, 2**30, 2**40
 _SECOND, _DAY = limits.SECOND_MS, limits.DAY_MS
 _STORE_SHARE_PERCENT = 80
 _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.*-]+):([0-9]{1,5})")
+_HTTP_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):([0-9]{1,5})")
+SOCKET_PATH_BYTES_MAX = 100
+"""Of the 107 that Linux takes, so that names beside it fit too."""
 
 TABLE = (
     Setting("bind", Kind.TEXT, "tcp://127.0.0.1:7711", "Address for sidecars; port 0 takes any."),
@@ -28,6 +31,25 @@ TABLE = (
         Kind.PATH,
         None,
         "Folder of the store; by default $XDG_STATE_HOME/pillion or ~/.local/state/pillion.",
+    ),
+    Setting("http", Kind.FLAG, True, "Offer the HTTP side: API, metrics, health."),
+    Setting(
+        "http_bind",
+        Kind.TEXT,
+        "127.0.0.1:7712",
+        "Host and port of the HTTP side; port 0 takes any. Beyond loopback a token is needed.",
+    ),
+    Setting(
+        "http_socket",
+        Kind.PATH,
+        None,
+        "Unix socket of the HTTP side, for this user only; by default http.sock in data_dir.",
+    ),
+    Setting(
+        "http_token_file",
+        Kind.PATH,
+        None,
+        "File with the token that requests over TCP must bear.",
     ),
     Setting(
         "session_timeout",
@@ -123,6 +145,11 @@ class Settings:
     bind: str
     insecure_bind: bool
     data_dir: Path
+    http: bool
+    http_bind: str
+    http_socket: Path | None
+    """None where the path by default would be too long for a socket."""
+    http_token_file: Path | None
     session_timeout_ms: int
     retention_succeeded_ms: int
     retention_dead_ms: int
@@ -169,11 +196,14 @@ def build(values: Values) -> Settings:
     other_ms = values.number_or_none("retention_other")
     succeeded_ms = values.number("retention_succeeded")
     map_bytes = values.number("store_map_size")
-    ready_file = values.text_or_none("ready_file")
     settings = Settings(
         bind=values.text("bind"),
         insecure_bind=values.flag("insecure_bind"),
         data_dir=Path(values.text("data_dir")),
+        http=values.flag("http"),
+        http_bind=values.text("http_bind"),
+        http_socket=_http_socket(values),
+        http_token_file=_path(values, "http_token_file"),
         session_timeout_ms=values.number("session_timeout"),
         retention_succeeded_ms=succeeded_ms,
         retention_dead_ms=values.number("retention_dead"),
@@ -183,7 +213,7 @@ def build(values: Values) -> Settings:
         disk_free_bytes_min=values.number("disk_free_min"),
         allow_filesystem=values.flag("allow_filesystem"),
         event_loop=values.text("event_loop"),
-        ready_file=Path(ready_file) if ready_file else None,
+        ready_file=_path(values, "ready_file"),
         log_format=values.text("log_format"),
         log_level=values.text("log_level"),
     )
@@ -211,6 +241,7 @@ def _check_together(settings: Settings, values: Values) -> None:
             f"{shown}: anyone who reaches this address could submit and take tasks. Bind to "
             "loopback, or set insecure_bind if the network itself is trusted"
         )
+    problems += _http_problems(settings, values)
     if settings.store_bytes_max > settings.store_map_bytes:
         problems.append(
             f"store_bytes_max ({values['store_bytes_max'].origin}) is over "
@@ -220,8 +251,46 @@ def _check_together(settings: Settings, values: Values) -> None:
         raise SettingsError(problems)
 
 
+def _http_problems(settings: Settings, values: Values) -> list[str]:
+    if not settings.http:
+        return []
+    problems = []
+    shown = f"http_bind = {settings.http_bind!r} ({values['http_bind'].origin})"
+    address = _HTTP_ADDRESS.fullmatch(settings.http_bind)
+    if address is None or int(address[2]) > 65535:
+        problems.append(f"{shown}: expected HOST:PORT, such as 127.0.0.1:7712")
+    elif not is_loopback(address[1]) and settings.http_token_file is None:
+        problems.append(
+            f"{shown}: anyone who reaches this address could look at tasks. Bind to loopback, or "
+            "set http_token_file to a file with a token"
+        )
+    if settings.http_socket and len(bytes(settings.http_socket)) > SOCKET_PATH_BYTES_MAX:
+        problems.append(
+            f"http_socket ({values['http_socket'].origin}) has {len(bytes(settings.http_socket))} "
+            f"bytes; a socket's path may have {SOCKET_PATH_BYTES_MAX}. Choose a shorter one"
+        )
+    return problems
+
+
+def _http_socket(values: Values) -> Path | None:
+    given = _path(values, "http_socket")
+    path = given or Path(values.text("data_dir")).absolute() / "http.sock"
+    return path if given or len(bytes(path)) <= SOCKET_PATH_BYTES_MAX else None
+
+
+def _path(values: Values, name: str) -> Path | None:
+    text = values.text_or_none(name)
+    return Path(text) if text else None
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """Return the parts of an ``http_bind`` that has been checked."""
+    host, _, port = address.rpartition(":")
+    return host, int(port)
+
+
 def is_loopback(host: str) -> bool:
-    """Say whether a host of a ZeroMQ address can be reached from this machine only."""
+    """Say whether a host of an address can be reached from this machine only."""
     if host in ("localhost", "lo"):
         return True
     try:

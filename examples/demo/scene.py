@@ -79,7 +79,15 @@ class Scene:
             SceneFailed: It did not come up.
         """
         self._ready.unlink(missing_ok=True)
-        command = ["-m", "coordinator", "serve", "--bind", self.address]
+        command = [
+            "-m",
+            "coordinator",
+            "serve",
+            "--bind",
+            self.address,
+            "--http-bind",
+            "127.0.0.1:0",
+        ]
         command += ["--data-dir", "store", "--ready-file", str(self._ready)]
         # A container's own layer is good enough for a demo.
         command += ["--session-timeout", SESSION_TIMEOUT, "--allow-filesystem", *LOG]

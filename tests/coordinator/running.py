@@ -153,7 +153,7 @@ Body = Callable[[Running], Awaitable[None]]
 
 def settings_for(folder: Path, **flags: Any) -> Settings:
     """Return settings for a coordinator in a folder."""
-    defaults = {"bind": "tcp://127.0.0.1:0", "data_dir": str(folder / "data")}
+    defaults = {"bind": "tcp://127.0.0.1:0", "data_dir": str(folder / "data"), "http": False}
     return build(read(flags=defaults | flags, environ={}))
 
 

@@ -158,7 +158,15 @@ def test_second_coordinator_on_one_store_is_refused_with_the_pid_of_the_first(
     coordinator = system.coordinator()
 
     done = run(
-        *("coordinator", "serve", "--bind", "tcp://127.0.0.1:0", "--allow-filesystem"),
+        *(
+            "coordinator",
+            "serve",
+            "--http-bind",
+            "127.0.0.1:0",
+            "--bind",
+            "tcp://127.0.0.1:0",
+            "--allow-filesystem",
+        ),
         *("--data-dir", str(coordinator.data_folder)),
     )
 

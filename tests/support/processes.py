@@ -40,6 +40,11 @@ class Coordinator(Process):
         )
 
     @property
+    def http_socket(self) -> Path:
+        """The socket of its HTTP side."""
+        return self.data_folder / "http.sock"
+
+    @property
     def address(self) -> str:
         """Where it listens, ``tcp://127.0.0.1:PORT``; known after the first start."""
         address = self._bound()
@@ -61,6 +66,7 @@ class Coordinator(Process):
     def _command(self, address: str) -> list[str]:
         return [
             *("-m", "coordinator", "serve", "--bind", address),
+            *("--http-bind", "127.0.0.1:0"),
             *("--data-dir", str(self.data_folder), "--ready-file", str(self.ready_file)),
             "--allow-filesystem",  # A container's own layer is good enough for a test.
             *self._options,

@@ -1,0 +1,104 @@
+"""All paths there are. To add one: a row here; the router and the document follow."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from coordinator.core import overview
+from coordinator.core.overview import HandlerDetail, HandlerRow, SidecarRow
+from coordinator.core.task_view import TaskDetail
+from coordinator.http import event_stream, exposition, health, metrics, openapi, status, tasks
+from coordinator.http.access import Access
+from coordinator.http.problems import Problem
+from coordinator.http.routes import Parameter, Request, Route
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerList:
+    """All handlers, by name."""
+
+    handlers: list[HandlerRow]
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarList:
+    """All sidecars with a session, by name."""
+
+    sidecars: list[SidecarRow]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """An OpenAPI document."""
+
+    openapi: str
+    info: dict[str, Any]
+    paths: dict[str, Any]
+    components: dict[str, Any]
+    security: list[Any]
+
+
+async def _handlers(access: Access, _request: Request) -> HandlerList:
+    return HandlerList(await status.handler_rows(access, access.now()))
+
+
+async def _handler(access: Access, request: Request) -> HandlerDetail:
+    name = request.path["name"]
+    handler = access.ledger.handlers.get(name)
+    if handler is None:
+        raise Problem("unknown_handler", f"no task of {name!r} was submitted, and nobody serves it")
+    return overview.handler_detail(handler, access.observation.rates, access.now())
+
+
+async def _sidecars(access: Access, _request: Request) -> SidecarList:
+    return SidecarList(overview.sidecar_rows(access.ledger, access.now()))
+
+
+async def _status(access: Access, _request: Request) -> status.StatusReport:
+    return await status.report(access)
+
+
+async def _document(_access: Access, _request: Request) -> Document:
+    return Document(**openapi.document(ROUTES))
+
+
+_verbose = Parameter("verbose", "Tell each check", bool, default=False)
+ROUTES = (
+    Route("/livez", "Whether the process lives", health.Health, health.live, open_to_all=True),
+    Route(
+        "/readyz",
+        "Whether submissions are accepted",
+        health.Health,
+        health.ready,
+        parameters=(_verbose,),
+        open_to_all=True,
+    ),
+    Route("/metrics", "Metrics for Prometheus", exposition.MEDIA_TYPE, metrics.scrape),
+    Route("/openapi.json", "This document", Document, _document, open_to_all=True),
+    Route("/v1/status", "One screen of facts", status.StatusReport, _status),
+    Route("/v1/handlers", "All handlers", HandlerList, _handlers),
+    Route(
+        "/v1/handlers/{name}",
+        "One handler",
+        HandlerDetail,
+        _handler,
+        problems=("unknown_handler",),
+    ),
+    Route("/v1/sidecars", "All sidecars", SidecarList, _sidecars),
+    Route(
+        "/v1/tasks",
+        "The tasks that a filter means, page by page",
+        tasks.TaskPage,
+        tasks.page,
+        parameters=tasks.PARAMETERS,
+        problems=("invalid_filter", "invalid_cursor"),
+    ),
+    Route("/v1/tasks/{id}", "One task", TaskDetail, tasks.one, problems=("unknown_task",)),
+    Route(
+        "/v1/events",
+        "Events as they happen",
+        event_stream.MEDIA_TYPE,
+        stream=event_stream.events,
+        parameters=event_stream.PARAMETERS,
+        problems=("too_many_watchers",),
+    ),
+)

@@ -1,0 +1,287 @@
+"""What the API answers, as its own OpenAPI document says."""
+
+import asyncio
+import re
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from coordinator.http.endpoints import ROUTES
+from coordinator.http.openapi import document
+from coordinator.store.memory_store import MemoryDisk, MemoryStore
+from protocol import messages as m
+from protocol.ids import TaskIds, to_text
+from tests.coordinator.http.asking import Asked, asking
+from tests.coordinator.running import HANDLER
+from tests.support.builders import a_submission, task_id
+
+DOCUMENT = document(ROUTES)
+
+
+def schema_of(path: str, status: int) -> Any:
+    content = DOCUMENT["paths"][path]["get"]["responses"][str(status)]["content"]
+    (form,) = content.values()
+    return form["schema"] | {"components": DOCUMENT["components"]}
+
+
+async def a_dead_task(asked: Asked) -> None:
+    """Let the first task die, and leave two that wait."""
+    await asked.line.serve(total=1)
+    await asked.line.submit(a_submission(1), a_submission(2), a_submission(3))
+    grant = await asked.line.hear_only(m.Grant)
+    (task,) = grant.groups[0].tasks
+    failure = m.Failure("ValueError", "no room")
+    outcome = m.Outcome(task.id, task.token, m.OutcomeKind.FATAL, 2_000, failure)
+    await asked.line.say(m.Outcomes(1, [outcome]))
+    await asked.line.hear_only(m.Recorded)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
+def test_each_path_answers_as_the_document_says(route: Any) -> None:
+    async def body(asked: Asked) -> None:
+        await a_dead_task(asked)
+        if route.stream is not None:
+            return
+        path = route.path.replace("{id}", to_text(task_id(1))).replace("{name}", HANDLER)
+
+        got = await asked.get(path)
+
+        assert got.status == 200, got.text
+        if not isinstance(route.answers, str):
+            jsonschema_rs.validate(schema_of(route.path, 200), got.json)
+        else:
+            assert got.headers["Content-Type"] == route.answers
+
+    asking(body)
+
+
+def test_document_is_an_openapi_document_of_all_routes_and_nothing_else() -> None:
+    assert DOCUMENT["openapi"] == "3.1.0"
+    assert list(DOCUMENT["paths"]) == [route.path for route in ROUTES]
+    referred = set(re.findall(r"'#/components/schemas/(\w+)'", repr(DOCUMENT)))
+    assert referred <= set(DOCUMENT["components"]["schemas"])
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code", "said"),
+    [
+        ("/v1/tasks?filter=handlr%3Da", 400, "invalid_filter", "did you mean 'handler'?"),
+        ("/v1/tasks?filter=state%3Dded", 400, "invalid_filter", "did you mean 'dead'?"),
+        ("/v1/tasks?limit=0", 400, "invalid_parameter", "a number from 1 to 1000"),
+        ("/v1/tasks?limit=x", 400, "invalid_parameter", "limit='x'"),
+        ("/v1/tasks?fliter=x", 400, "unknown_parameter", "it takes: filter, cursor, limit"),
+        ("/v1/tasks?cursor=%00", 400, "invalid_cursor", "not one that a page has named"),
+        ("/v1/tasks?cursor=AAAAAAAAAAAAAAAAAAAAAAAAAAAA", 400, "invalid_cursor", "another filter"),
+        ("/v1/tasks/17", 400, "invalid_parameter", "'17' is not a task id"),
+        (f"/v1/tasks/{to_text(task_id(9))}", 404, "unknown_task", "its time was over"),
+        ("/v1/handlers/mail.nobody", 404, "unknown_handler", "no task of 'mail.nobody'"),
+        ("/v2/tasks", 404, "unknown_path", "GET /v2/tasks"),
+        ("/readyz?verbose=maybe", 400, "invalid_parameter", "expected true or false"),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_told(path: str, status: int, code: str, said: str) -> None:
+    async def body(asked: Asked) -> None:
+        got = await asked.get(path)
+
+        assert got.status == got.json["status"] == status
+        assert got.headers["Content-Type"] == "application/problem+json"
+        assert got.json["code"] == code
+        assert got.json["type"] == f"urn:pillion:problem:{code}"
+        assert said in got.json["detail"]
+        assert got.json["hint"]
+
+    asking(body)
+
+
+def test_nothing_can_be_changed() -> None:
+    async def body(asked: Asked) -> None:
+        got = await asked.get("/v1/tasks", method="DELETE")
+        assert (got.status, got.headers["Allow"]) == (405, "GET, HEAD")
+
+    asking(body)
+
+
+def test_id_that_is_too_young_to_have_been_removed_was_never_accepted() -> None:
+    async def body(asked: Asked) -> None:
+        got = await asked.get(f"/v1/tasks/{to_text(TaskIds().new())}")
+        assert "never accepted here: its id is younger" in got.json["detail"]
+
+    asking(body)
+
+
+def test_task_is_found_in_memory_and_in_the_store_and_never_tells_its_payload() -> None:
+    async def body(asked: Asked) -> None:
+        await a_dead_task(asked)
+
+        dead = await asked.get(f"/v1/tasks/{to_text(task_id(1))}")
+        ready = await asked.get(f"/v1/tasks/{to_text(task_id(2))}")
+
+        assert dead.json["task"]["state"] == "dead"
+        assert dead.json["task"]["error"] == "ValueError: no room"
+        assert dead.json["history"][0]["outcome"] == "fatal"
+        assert ready.json["task"]["state"] == "ready"
+        assert "sidecars of its handler are busy" in ready.json["waits_for"]
+        assert "a@b.c" not in dead.text + ready.text
+
+    asking(body)
+
+
+def test_pages_are_turned_by_their_cursors() -> None:
+    async def body(asked: Asked) -> None:
+        await asked.line.serve()
+        await asked.line.submit(*[a_submission(number) for number in range(1, 8)])
+        found: list[str] = []
+        query = {"filter": f"handler={HANDLER}", "limit": "3"}
+        while True:
+            page = (await asked.get("/v1/tasks", params=query)).json
+            found += [task["id"] for task in page["tasks"]]
+            assert len(page["tasks"]) <= 3
+            if page["cursor"] is None:
+                break
+            query["cursor"] = page["cursor"]
+
+        assert found == [to_text(task_id(number)) for number in range(7, 0, -1)]
+
+    asking(body)
+
+
+def test_status_tells_what_is_wrong_and_what_to_do() -> None:
+    async def body(asked: Asked) -> None:
+        calm = (await asked.get("/v1/status")).json
+        await asked.line.hello()
+        await asked.line.submit(a_submission())
+
+        told = (await asked.get("/v1/status")).json
+
+        assert (calm["verdict"], calm["reasons"]) == ("ok", [])
+        assert told["verdict"] == "warning"
+        assert told["reasons"][0]["text"] == f"tasks wait and no sidecar serves {HANDLER}"
+        assert told["tasks"]["ready"] == told["backlog"][0]["ready"] == 1
+        assert told["oldest"]["handler"] == HANDLER
+        assert told["sidecars"] == {"ready": 1, "silent": 0, "away": 0}
+        assert told["address"] == await asked.running.address
+
+    asking(body)
+
+
+def test_age_of_the_oldest_is_known_also_when_it_is_in_the_store_only() -> None:
+    disk = MemoryDisk()
+
+    async def first(asked: Asked) -> None:
+        await asked.line.hello()
+        await asked.line.submit(a_submission())
+
+    async def second(asked: Asked) -> None:
+        told = (await asked.get("/v1/status")).json
+        scraped = (await asked.get("/metrics")).text
+        assert told["oldest"]["handler"] == HANDLER
+        assert f'pillion_oldest_ready_age_seconds{{handler="{HANDLER}"}}' in scraped
+
+    asking(first, MemoryStore(disk))
+    asking(second, MemoryStore(disk))
+
+
+def test_full_store_is_critical_and_not_ready_but_alive() -> None:
+    async def body(asked: Asked) -> None:
+        asked.running._seen.refusal = "the store holds too much"
+        status = (await asked.get("/v1/status")).json
+        ready = await asked.get("/readyz")
+        live = await asked.get("/livez")
+
+        assert status["verdict"] == "critical"
+        assert status["reasons"][0]["code"] == "store_full"
+        assert ready.status == 503
+        jsonschema_rs.validate(schema_of("/readyz", 503), ready.json)
+        assert {"name": "room", "ok": False, "detail": "the store holds too much"} in ready.json[
+            "checks"
+        ]
+        assert (live.status, live.json) == (200, {"ok": True, "checks": []})
+
+    asking(body)
+
+
+def test_metrics_can_be_read_and_say_what_happened() -> None:
+    async def body(asked: Asked) -> None:
+        await a_dead_task(asked)
+
+        text = (await asked.get("/metrics")).text
+
+        families = {family.name: family for family in text_string_to_metric_families(text)}
+        samples = {
+            (sample.name, *sorted(sample.labels.items())): sample.value
+            for family in families.values()
+            for sample in family.samples
+        }
+        handler = ("handler", HANDLER)
+        assert samples["pillion_tasks_submitted_total", handler] == 3
+        assert samples["pillion_tasks_finished_total", handler, ("outcome", "dead")] == 1
+        assert samples["pillion_attempts_total", handler, ("result", "fatal")] == 1
+        assert samples["pillion_task_run_seconds_count", handler] == 1
+        assert samples["pillion_task_run_seconds_bucket", handler, ("le", "0.004")] == 1
+        assert samples["pillion_task_run_seconds_bucket", handler, ("le", "0.002")] == 0
+        assert samples["pillion_tasks", handler, ("state", "ready")] == 2
+        assert samples["pillion_sidecars", ("state", "ready")] == 1
+        assert samples[("pillion_commit_seconds_count",)] >= 3
+        assert samples[("process_open_fds",)] > 0
+
+    asking(body)
+
+
+class TestEvents:
+    def test_come_as_they_happen(self) -> None:
+        async def body(asked: Asked) -> None:
+            async with asked.lines("/v1/events") as lines:
+                assert await anext(lines) == "retry: 1000"
+                await a_dead_task(asked)
+                names = []
+                async for line in lines:
+                    if line.startswith("event: "):
+                        names.append(line)
+                    if line == "event: task_dead":
+                        break
+                assert "event: session_opened" in names
+                data = await anext(lines)
+                assert f'"handler": "{HANDLER}"' in data
+
+        asking(body)
+
+    def test_go_on_from_the_last_that_was_seen(self) -> None:
+        async def body(asked: Asked) -> None:
+            await a_dead_task(asked)
+            ring = asked.running._seen.events
+            epoch = 1
+            seen = {"Last-Event-ID": f"{epoch}-{ring.latest - 1}"}
+            async with asked.lines("/v1/events", headers=seen) as lines:
+                ids = [line async for line in first(lines, 3)]
+            assert f"id: {epoch}-{ring.latest}" in ids
+
+        asking(body)
+
+    def test_that_were_forgotten_are_told_as_a_gap(self) -> None:
+        async def body(asked: Asked) -> None:
+            ring = asked.running._seen.events
+            for _ in range(1_500):
+                ring.add(0, "noise", {})
+            async with asked.lines("/v1/events", headers={"Last-Event-ID": "1-0"}) as lines:
+                found = [line async for line in first(lines, 4)]
+            assert found[2] == "event: gap"
+            assert found[3].startswith('data: {"missed": ')
+
+        asking(body)
+
+    def test_end_when_the_coordinator_stops(self) -> None:
+        async def body(asked: Asked) -> None:
+            async with asked.lines("/v1/events") as lines:
+                await anext(lines)
+                ending = asyncio.create_task(asked.running.end())
+                assert [line async for line in lines if line.startswith("event: x")] == []
+                await ending
+
+        asking(body)
+
+
+async def first(lines: Any, count: int) -> Any:
+    for _ in range(count):
+        yield await anext(lines)
