@@ -118,7 +118,13 @@ class Process:
             process_of=None if self._supervisor is None else self._supervisor.process_of,
             http=server,
         )
-        house = House(settings.service, self._gateway, settings.cancel_grace_ms, self._told)
+        house = House(
+            settings.service,
+            self._gateway,
+            settings.cancel_grace_ms,
+            Terms().stop_grace_ms,
+            self._told,
+        )
         self._hosts = Hosts(
             settings.invoking,
             house,

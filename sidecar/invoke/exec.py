@@ -16,8 +16,6 @@ from sidecar.invoke.handlers import Handler
 from sidecar.invoke.host import Attempt, Host, House
 from sidecar.invoke.particulars import as_environment, particulars
 
-KILL_SHARE = 0.9
-"""Of the grace: the command is gone before the core speaks for it."""
 LAST_LINE_CHARS_MAX = 200
 
 
@@ -84,8 +82,7 @@ class Run:
             self.command.terminate()
         else:
             self._timer.cancel()
-        seconds = grace_ms * KILL_SHARE / 1000
-        self._timer = asyncio.get_running_loop().call_later(seconds, self.command.kill)
+        self._timer = asyncio.get_running_loop().call_later(grace_ms / 1000, self.command.kill)
 
     def drop(self) -> None:
         """Kill it, and settle nothing."""

@@ -36,8 +36,13 @@ from sidecar.invoke.handlers import Handler
 
 LEASE_LOST_GRACE_MS = 200
 """How long an attempt whose lease is lost has to end: well under the margin of the session."""
+GRACE_SHARE = 0.9
+"""Of a grace of the core: the host has spoken, and its command is gone, before the core speaks."""
 LATER_HEARTBEAT_MS = 60_000
 """After a 202 nothing shows that the service lives but its heartbeats: without them so long."""
+
+_PRESSING = frozenset({"lease-lost", "stopping"})
+"""Reasons that leave less time than an attempt that was told to stop before may have."""
 
 
 class Attempts:
@@ -69,9 +74,18 @@ class House:
     service: str
     owner: Owner
     cancel_grace_ms: int
+    stop_grace_ms: int
+    """How long the core waits for what it stops in the end."""
     note: Callable[[str, dict[str, int | str]], None]
     """Called with an event's name and facts, for the log; never one per task."""
     attempts: Attempts = field(default_factory=Attempts)
+
+    def grace_ms(self, reason: str) -> int:
+        """Return how long an attempt has that is told to stop."""
+        if reason == "lease-lost":
+            return LEASE_LOST_GRACE_MS
+        given_ms = self.stop_grace_ms if reason == "stopping" else self.cancel_grace_ms
+        return int(given_ms * GRACE_SHARE)
 
 
 class Attempt:
@@ -217,11 +231,10 @@ class Host(Peer):
         self.changed()
 
     def revoke(self, attempt: Attempt, reason: str) -> None:
-        """Stop an attempt; a second reason changes nothing but the time it has."""
-        lost = reason == "lease-lost"
-        if not attempt.reason or lost:
+        """Stop an attempt; a second reason counts only if it leaves less time."""
+        if not attempt.reason or reason in _PRESSING:
             attempt.reason = reason
-            self.stop(attempt, LEASE_LOST_GRACE_MS if lost else self.house.cancel_grace_ms)
+            self.stop(attempt, self.house.grace_ms(reason))
 
     # --- To the core ---------------------------------------------------------------------------
 

@@ -186,7 +186,7 @@ class Battery:
         self._report = report
         self._core = Core()
         self._service = Service()
-        house = House("email", self._core, 1_000, lambda *_: None)
+        house = House("email", self._core, 1_000, 1_000, lambda *_: None)
         handler = build("email.send", {"transport": "push", "slots": 8})
         self._host = PushHost(1, handler, house, self._service)
 

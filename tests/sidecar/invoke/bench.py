@@ -57,7 +57,8 @@ class Bench:
             alarm=self._note,
             http=server,
         )
-        house = House(SERVICE, self.gateway, grace["cancel_grace_ms"], self._note)
+        made = Terms(**grace)
+        house = House(SERVICE, self.gateway, made.cancel_grace_ms, made.stop_grace_ms, self._note)
         self.hosts = Hosts(invoking, house, self.gateway.join, environment(str(self.socket_path)))
         server.router.add(pull_routes.routes(self.hosts))
 
