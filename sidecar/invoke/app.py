@@ -22,6 +22,24 @@ CONNECT_SECONDS = 5.0
 LOOK_MS_MIN, LOOK_MS_MAX = 50, 2_000
 
 
+def _is_open(connection: Connection) -> bool:
+    """Look whether the service has left a connection open, and has sent nothing unasked on it.
+
+    The end may lie there unread: over TCP a request would still be sent, and seem lost.
+    """
+    transport, sock = connection.transport, connection.socket
+    if transport is None or transport.is_closing() or sock is None:
+        return False
+    try:
+        sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    connection.abort()
+    return False
+
+
 class App:
     """The service, as one that is called.
 
@@ -87,8 +105,7 @@ class App:
         """
         while self._idle and not fresh:
             connection = self._idle.pop()
-            transport = connection.transport
-            if transport is not None and not transport.is_closing():
+            if _is_open(connection):
                 if call.connected(connection):
                     connection.call(call, request, body)
                 else:
@@ -142,6 +159,7 @@ class App:
         except BaseException:
             sock.close()
             raise
+        connection.socket = sock
         return connection
 
     def _see(self, pid: int) -> None:

@@ -5,6 +5,7 @@ what comes unasked. How long it may take is the business of the attempt's timeou
 """
 
 import asyncio
+import socket
 from typing import Protocol, cast
 
 from sidecar.http.parser import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -73,6 +74,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self.transport: asyncio.Transport | None = None
+        self.socket: socket.socket | None = None
+        """Below the transport, to look whether it has ended."""
         self.free_since = 0.0
         """Since when it waits for a call, or waited for the last one; 0 if it never did."""
         self._call: Call | None = None

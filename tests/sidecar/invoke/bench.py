@@ -182,11 +182,13 @@ def parsed(data: bytes) -> tuple[int, dict[str, str], bytes]:
 
 
 @contextlib.asynccontextmanager
-async def serving(*handlers: Handler, discover: bool = False, **terms: int) -> AsyncIterator[Bench]:
-    """Run a sidecar with these handlers."""
+async def serving(
+    *handlers: Handler, discover: bool = False, port: int = 0, **terms: int
+) -> AsyncIterator[Bench]:
+    """Run a sidecar with these handlers; ``port`` is the service's, if it has no socket."""
     with tempfile.TemporaryDirectory(prefix="pln") as name:
         folder = Path(name)
-        app = Address(str(folder / "app.sock"))
+        app = Address("", "127.0.0.1", port) if port else Address(str(folder / "app.sock"))
         bench = Bench(folder, Invoking(handlers, app, discover), **terms)
         await bench.start()
         try:
@@ -226,6 +228,8 @@ class App:
         self.path = path
         self.got = Log()
         self.connections = 0
+        self.first = b""
+        """Written before an answer that does not come."""
         self.bytewise = False
         """Whether answers are written byte by byte."""
         self.ended = Log()
@@ -237,6 +241,12 @@ class App:
     async def start(self) -> None:
         self.path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._serve, self.path)
+
+    async def start_on_a_port(self) -> int:
+        """Listen on a free port of loopback instead, and return it."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
 
     async def stop(self) -> None:
         if self._server is not None:
@@ -256,6 +266,7 @@ class App:
                 if asyncio.iscoroutine(data):
                     data = await data
                 if data is None:
+                    writer.write(self.first)
                     await reader.read()
                     self.ended.add(got)
                     return

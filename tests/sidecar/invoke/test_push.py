@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from pathlib import Path
 
 import pytest
 
@@ -237,6 +238,37 @@ async def test_owner_of_a_handler_changes_the_meaning_of_a_status() -> None:
         outcome = await bench.run()
 
     assert outcome.kind is OutcomeKind.FATAL
+
+
+@on_each_loop
+async def test_answer_that_trickles_ends_by_the_timeout() -> None:
+    """Nothing but the attempt's timeout bounds how long an answer may take."""
+
+    async def endless(got: Got) -> bytes | None:
+        return None if got.method == "POST" else response(204)
+
+    async with serving(pushed()) as bench, listening(bench) as app:
+        app.answer, app.first = endless, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"
+        outcome = await bench.run(timeout_ms=50)
+
+    assert isinstance(outcome.value, Failure)
+    assert outcome.value.error_type == "timeout"
+
+
+@on_each_loop
+async def test_service_may_listen_on_a_port_of_loopback(tmp_path: Path) -> None:
+    app = App(tmp_path / "unused")
+    port = await app.start_on_a_port()
+    async with serving(pushed(), port=port) as bench:
+        await bench.asked_for()
+        kinds = [(await bench.run(n)).kind for n in (1, 2)]
+        await app.stop()
+        assert (await bench.run(3)).kind is OutcomeKind.RETURNED
+        [got, _] = app.got.items
+
+    assert kinds == [SUCCESS, SUCCESS]
+    assert got.headers["host"] == f"127.0.0.1:{port}"
+    assert app.connections == 1
 
 
 # --- Streams -----------------------------------------------------------------------------------
