@@ -42,6 +42,7 @@ def environment(system: System) -> dict[str, str | None]:
     return {
         "PATH": f"{places}:/usr/bin:/bin",
         "PILLION_COORDINATOR_BIND": address,
+        "PILLION_COORDINATOR_HTTP_BIND": "127.0.0.1:0",
         "PILLION_COORDINATOR_ALLOW_FILESYSTEM": "true",  # A container's own layer will do.
         "PILLION_SIDECAR_COORDINATOR": address,
     }
