@@ -12,7 +12,7 @@ from sidecar.http.options import DURABILITIES
 _SECONDS = {"type": "integer", "minimum": 0, "maximum": limits.WAIT_MS_MAX // 1000}
 _DURATION = {"type": "string", "pattern": DURATION}
 _TEXT = {"type": "string"}
-_KEY = {"type": "string", "minLength": 1, "maxLength": limits.KEY_CHARS_MAX}
+_KEY = {"type": "string", "pattern": f"^[!-~]{{1,{limits.KEY_CHARS_MAX}}}$"}
 
 _HANDLER = parameter("path", "handler", {"type": "string", "pattern": HANDLER}, "service.name")
 _ID = parameter("path", "id", {"type": "string", "pattern": ID}, "The task's id.")
@@ -44,6 +44,12 @@ _DURABILITY = parameter(
 _WAIT = parameter("query", "wait", _SECONDS, "Seconds to wait for the task's end.", 30)
 _LOCATION = {"Location": {"schema": _TEXT, "description": "Where the task's status is."}}
 _TASK_STATUS = content(JSON, ref("Status"))
+
+
+def _lines(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of what stands on each line; OpenAPI 3.1 has no other word for it."""
+    return {"type": "array", "items": schema, "minItems": 1, "maxItems": batch.LINES_MAX}
+
 
 SUBMIT: dict[str, Any] = {
     "summary": "Submit one task; the body is its payload",
@@ -79,11 +85,11 @@ BATCH: dict[str, Any] = {
     "description": "The answer has a line for each line, in order: a task, or a problem.",
     "operationId": "submitBatch",
     "parameters": [*_TRACE, _DURABILITY],
-    "requestBody": {"required": True, **content(NDJSON, ref("NewTask"))},
+    "requestBody": {"required": True, **content(NDJSON, _lines(ref("NewTask")))},
     "responses": {
         "200": {
             "description": "What came of each line.",
-            **content(NDJSON, {"anyOf": [ref("Accepted"), ref("Problem")]}),
+            **content(NDJSON, _lines({"anyOf": [ref("Accepted"), ref("Problem")]})),
         },
         **problems(429),
     },

@@ -43,7 +43,7 @@ HINTS: dict[str, str] = {
     Code.TOO_MANY_WAITERS: "wait as long as Retry-After says, then ask again",
     Code.STORE_FULL: "wait, or have an operator give the coordinator more room",
     Code.UNAVAILABLE: (
-        "submit again with the same Idempotency-Key; without one the task may be there twice"
+        "send it again; a task with an Idempotency-Key is taken once however often it is sent"
     ),
     Code.STOPPING: "the sidecar stops; send it again when it is back",
 }
