@@ -3,14 +3,14 @@
 #
 #     pillion-sidecar run --service files -- examples/bash/pull.sh
 #
-# It listens nowhere and declares nothing: asking for a handler's tasks is enough. One loop does one task at
-# a time; start it four times (--processes 4) for four. The payload is a file as it was submitted,
-# the result its checksum.
+# It listens nowhere and declares nothing: asking for a handler's tasks is enough. This loop does one task at a
+# time; with --processes 4 there are four. The payload is a file as it was submitted, the result its checksum.
 set -uo pipefail
 
 payload=$(mktemp)
 trap 'rm -f "$payload"' EXIT
-trap exit TERM INT
+stop=
+trap 'stop=1' TERM INT # What has begun is told before this ends.
 
 sidecar() {
     curl --silent --show-error --unix-socket "$PILLION_SIDECAR_SOCKET" "$@"
@@ -25,19 +25,19 @@ tell() { # complete, fail or defer; what else is given goes to curl
     sidecar "http://localhost/v1/tasks/$id/$1" --header "Task-Token: $token" --output /dev/null "${@:2}"
 }
 
-while true; do
-    if ! answer=$(next); then
-        sleep 1 # The sidecar is not there; it will be.
-        continue
-    fi
-    read -r status id token <<<"$answer"
-    [[ $status == 200 ]] || continue # 204: nothing came in 30 s.
+until [[ $stop ]]; do
+    read -r status id token < <(next)
+    case $status in
+        200) ;;
+        204) continue ;;         # Nothing came in 30 s.
+        *) sleep 1; continue ;;  # The sidecar is not there, or about to leave.
+    esac
 
     if [[ ! -s $payload ]]; then
         tell fail --header "Task-Outcome: fatal" --data '{"message": "the file is empty"}'
     elif checksum=$(sha256sum <"$payload"); then
         tell complete --header "Content-Type: text/plain" --data "${checksum%% *}"
     else
-        tell fail --data '{"message": "sha256sum failed"}' # Again, after the backoff.
+        tell fail --data '{"message": "sha256sum failed"}' # Again, after its backoff.
     fi
 done
