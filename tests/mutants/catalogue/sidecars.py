@@ -29,7 +29,7 @@ MUTANTS = (
         Promise.ISOLATION,
         [
             Edit(
-                "sidecar.core.holdings",
+                "sidecar.core.endings",
                 "outcomes.append(Outcome(*key, OutcomeKind.LOST, run_us, _CRASH))",
                 "outcomes.append(Outcome(*key, OutcomeKind.RETURNED, 0, None))",
             )
@@ -92,8 +92,9 @@ MUTANTS = (
         [
             Edit(
                 "sidecar.core.sidecar",
-                "        if self._drain.begun:\n            self._unrecorded",
-                "        if False:\n            self._unrecorded",
+                "        if self._drain.begun:\n"
+                "            self._end(self._holdings.give_back())\n\n",
+                "        if False:\n            self._end(self._holdings.give_back())\n\n",
             )
         ],
         a_test(
