@@ -1,29 +1,40 @@
 """The ``pillion-coordinator`` command: parse, build the settings, call one function.
 
-Exit codes: 0 done; 1 failed, start it again; 2 wrong usage or settings; 3 the store was refused.
-After 2 and 3 a restart does not help: a person must mend what the message names.
+Exit codes of ``serve``: 0 done; 1 failed, start it again; 2 wrong usage or settings; 3 the store
+was refused. After 2 and 3 a restart does not help: a person must mend what the message names. Those
+of commands that ask a coordinator are told in ``commands.running``, of ``check`` in its help.
 """
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from coordinator import settings as coordinator_settings
 from coordinator.errors import CoordinatorError, Refused
 from protocol.settings import SettingsError, Values, describe, options
+from protocol.units import InvalidUnit, parse_duration_ms
 from protocol.version import SOFTWARE
+
+if TYPE_CHECKING:
+    from coordinator.commands.api import Api
 
 EXIT_FAILED, EXIT_SETTINGS, EXIT_REFUSED = 1, 2, 3
 _Command = Callable[..., None]
 
 
-def _with_settings(command: _Command) -> _Command:
-    """Give a command ``--config`` and a flag for each setting."""
-    for option in reversed(options(coordinator_settings.TABLE, coordinator_settings.PREFIX)):
+_PLACE = ("data_dir", "http_socket", "http_bind", "http_token_file")
+"""The settings that say where a coordinator can be asked."""
+_FORMATS = ("table", "json", "ndjson", "csv", "id")
+
+
+def _with_settings(command: _Command, names: Sequence[str] = ()) -> _Command:
+    """Give a command ``--config`` and a flag for each setting, or for some."""
+    table = [row for row in coordinator_settings.TABLE if not names or row.name in names]
+    for option in reversed(options(table, coordinator_settings.PREFIX)):
         kind: dict[str, Any] = (
             {"is_flag": True} if option.is_switch else {"metavar": option.metavar}
         )
@@ -38,6 +49,39 @@ def _with_settings(command: _Command) -> _Command:
         envvar=variable,
         help=f"TOML file with settings by name.  [env: {variable}]",
     )(command)
+
+
+def _asks(command: _Command) -> _Command:
+    """Give a command what all have that ask a coordinator: where it is, format, repetition."""
+    for option in (
+        click.option(
+            *("-o", "--output", "form"),
+            type=click.Choice(_FORMATS),
+            default="table",
+            show_default=True,
+            help="For people, or for programs.",
+        ),
+        click.option(
+            "--watch",
+            metavar="DURATION",
+            is_flag=False,
+            flag_value="2s",
+            help="Ask again and again, every 2s or as often as is said.",
+        ),
+    ):
+        command = option(command)
+    return _with_settings(command, _PLACE)
+
+
+def _has_place(command: _Command) -> _Command:
+    """Give a command the flags that say where the coordinator is."""
+    return _with_settings(command, _PLACE)
+
+
+def _columns(command: _Command) -> _Command:
+    return click.option("--columns", metavar="A,B", default="", help="Which columns, in order.")(
+        command
+    )
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -62,11 +106,133 @@ def serve(config_file: str | None, **flags: object) -> None:
 
 @cli.command()
 @_with_settings
-def config(config_file: str | None, **flags: object) -> None:
-    """Print the settings in effect and where each comes from, as a TOML file."""
+@click.option(
+    *("-o", "--output", "form"),
+    type=click.Choice(["toml", "json"]),
+    default="toml",
+    show_default=True,
+    help="A file for --config, or an object for programs.",
+)
+def config(config_file: str | None, form: str, **flags: object) -> None:
+    """Print the settings in effect and where each comes from."""
     values = _read(config_file, flags)
     coordinator_settings.build(values)
-    click.echo("\n".join(describe(coordinator_settings.TABLE, values)))
+    if form == "json":
+        import json  # noqa: PLC0415 (nothing else here needs it)
+
+        click.echo(json.dumps({name: values[name]._asdict() for name in values}, indent=2))
+    else:
+        click.echo("\n".join(describe(coordinator_settings.TABLE, values)))
+
+
+# What follows asks a running coordinator; each loads its own module only.
+
+
+@cli.command()
+@_asks
+def status(form: str, **flags: Any) -> None:
+    """One screen: is it well, why not, rates, backlog, oldest task, sidecars, disk."""
+    from coordinator.commands.status import status as show  # noqa: PLC0415
+
+    _ask(flags, lambda api: show(api, form))
+
+
+@cli.command()
+@_asks
+@_columns
+def handlers(form: str, columns: str, **flags: Any) -> None:
+    """List handlers: backlog, oldest task, rates, percentiles, who serves them."""
+    from coordinator.commands import lists  # noqa: PLC0415
+
+    _ask(flags, lambda api: lists.handlers(api, form, _split(columns)))
+
+
+@cli.command()
+@_asks
+@_columns
+def sidecars(form: str, columns: str, **flags: Any) -> None:
+    """List sidecars: whether they are heard, what they hold and would take."""
+    from coordinator.commands import lists  # noqa: PLC0415
+
+    _ask(flags, lambda api: lists.sidecars(api, form, _split(columns)))
+
+
+@cli.command()
+@_asks
+@_columns
+@click.option("--limit", default=100, show_default=True, help="How many; 0 means all.")
+@click.argument("terms", metavar="[FILTER]...", nargs=-1)
+def tasks(form: str, columns: str, limit: int, terms: tuple[str, ...], **flags: Any) -> None:
+    r"""List the tasks that a filter means.
+
+    \b
+    pillion-coordinator tasks state=dead 'handler=mail.*' error~timeout since=1h
+
+    \b
+    Fields: id handler state priority collection sidecar error error_type
+            attempts since until
+    Operators: = != ~ !~ >= <= > <     Several values: state=dead,expired
+    """
+    from coordinator.commands import lists  # noqa: PLC0415
+
+    wanted = " ".join(terms)
+    _ask(flags, lambda api: lists.tasks(api, wanted, max(0, limit), form, _split(columns)))
+
+
+@cli.command()
+@_asks
+@click.argument("task_id", metavar="ID")
+def trace(form: str, task_id: str, **flags: Any) -> None:
+    """Show what has happened to one task, in order, and what it waits for."""
+    from coordinator.commands.trace import trace as show  # noqa: PLC0415
+
+    _ask(flags, lambda api: show(api, task_id, form))
+
+
+@cli.command()
+@_has_place
+@click.option("--oldest", metavar="DURATION", help="Critical if a ready task has waited longer.")
+@click.option("--dead", type=click.IntRange(0), help="Critical with more dead tasks.")
+@click.option("--backlog", type=click.IntRange(0), help="Critical with more ready tasks.")
+@click.option("--sidecars", type=click.IntRange(0), help="Critical with fewer ready sidecars.")
+def check(
+    oldest: str | None, dead: int | None, backlog: int | None, sidecars: int | None, **flags: Any
+) -> None:
+    """Print one line for a monitoring system.
+
+    Exits 0 if all is well, 1 with a warning, 2 if it is critical or no coordinator answers, 3 if
+    nothing can be said.
+    """
+    from coordinator.commands import check as checking  # noqa: PLC0415
+
+    limits = checking.Thresholds(_duration("--oldest", oldest), dead, sidecars, backlog)
+    codes: list[int] = []
+    code = _run(flags, lambda api: codes.append(checking.check(api, limits)))
+    sys.exit(codes[0] if codes else code or checking.UNKNOWN)
+
+
+def _ask(flags: dict[str, Any], ask: "Callable[[Api], None]") -> NoReturn:
+    sys.exit(_run(flags, ask))
+
+
+def _run(flags: dict[str, Any], ask: "Callable[[Api], None]") -> int:
+    from coordinator.commands import running  # noqa: PLC0415
+
+    watch_ms = _duration("--watch", flags.pop("watch", None))
+    return running.run(_read(flags.pop("config_file"), flags), ask, watch_ms)
+
+
+def _duration(flag: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return max(100, parse_duration_ms(text))
+    except InvalidUnit as error:
+        raise click.UsageError(f"{flag}: {error}") from None
+
+
+def _split(columns: str) -> list[str]:
+    return [name.strip() for name in columns.split(",") if name.strip()]
 
 
 def _read(config_file: str | None, flags: dict[str, object]) -> Values:

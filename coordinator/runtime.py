@@ -13,7 +13,6 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -36,7 +35,7 @@ from coordinator.core.shard import (
 )
 from coordinator.errors import CoordinatorError
 from coordinator.observation import Observation
-from coordinator.settings import Settings
+from coordinator.settings import Settings, read_token
 from coordinator.store.base import Ownership, Store, StoreStats
 from coordinator.store.lmdb_store import LmdbStore
 from coordinator.store.switching import set_switch_interval
@@ -52,7 +51,6 @@ MEASURE_SECONDS = 1.0
 MEASURE_BYTES = 1 << 20
 """However little room is left, so much is written before the size is looked at again."""
 DESCRIPTORS_SPARE = 64
-TOKEN_CHARS_MIN = 16
 ALARMS = frozenset(
     {
         *("record_corrupt", "row_damaged", "payload_damaged", "payload_missing"),
@@ -378,26 +376,6 @@ def serve(settings: Settings) -> int:
     except OSError as error:
         raise CoordinatorError(str(error.strerror or error)) from None
     return 0
-
-
-def read_token(file: Path | None) -> str:
-    """Return the token of the HTTP side; empty if there is no file for it.
-
-    Raises:
-        CoordinatorError: There is a file, and no good token in it.
-    """
-    if file is None:
-        return ""
-    try:
-        token = file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CoordinatorError(f"http_token_file {file} cannot be read: {error}") from None
-    if len(token) < TOKEN_CHARS_MIN or not token.isprintable() or " " in token:
-        raise CoordinatorError(
-            f"http_token_file {file} holds no token: expected {TOKEN_CHARS_MIN} characters or more "
-            "in one line, such as openssl rand -hex 32 makes"
-        )
-    return token
 
 
 def _fail(failed: "asyncio.Future[None]", context: dict[str, Any]) -> None:

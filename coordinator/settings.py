@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from coordinator.errors import CoordinatorError
 from protocol import limits
 from protocol.settings import Kind, Setting, SettingsError, Values, resolve
 
@@ -17,6 +18,8 @@ _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.*-]+):([0-9]{1,5})
 _HTTP_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):([0-9]{1,5})")
 SOCKET_PATH_BYTES_MAX = 100
 """Of the 107 that Linux takes, so that names beside it fit too."""
+
+TOKEN_CHARS_MIN = 16
 
 TABLE = (
     Setting("bind", Kind.TEXT, "tcp://127.0.0.1:7711", "Address for sidecars; port 0 takes any."),
@@ -287,6 +290,26 @@ def host_and_port(address: str) -> tuple[str, int]:
     """Return the parts of an ``http_bind`` that has been checked."""
     host, _, port = address.rpartition(":")
     return host, int(port)
+
+
+def read_token(file: Path | None) -> str:
+    """Return the token of the HTTP side; empty if there is no file for it.
+
+    Raises:
+        CoordinatorError: There is a file, and no good token in it.
+    """
+    if file is None:
+        return ""
+    try:
+        token = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CoordinatorError(f"http_token_file {file} cannot be read: {error}") from None
+    if len(token) < TOKEN_CHARS_MIN or not token.isprintable() or " " in token:
+        raise CoordinatorError(
+            f"http_token_file {file} holds no token: expected {TOKEN_CHARS_MIN} characters or more "
+            "in one line, such as openssl rand -hex 32 makes"
+        )
+    return token
 
 
 def is_loopback(host: str) -> bool:

@@ -10,8 +10,7 @@ import pytest
 
 from coordinator.errors import CoordinatorError
 from coordinator.http import socket_file
-from coordinator.runtime import read_token
-from coordinator.settings import build, read
+from coordinator.settings import build, read, read_token
 from coordinator.store.memory_store import MemoryStore
 from protocol.settings import SettingsError
 from tests.coordinator.http.asking import Asked, asking

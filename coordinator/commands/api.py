@@ -1,0 +1,126 @@
+"""Ask a coordinator's API: over its Unix socket, or else over its port.
+
+A few lines of HTTP/1.0 on a socket: a command that is asked often must start fast, and
+``http.client`` takes longer to import than an answer takes.
+"""
+
+import json
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+ANSWER_SECONDS = 30.0
+ANSWER_BYTES_MAX = 256 * 2**20
+_LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,12})", re.IGNORECASE)
+
+
+class Unreachable(Exception):
+    """Raised when no coordinator answers."""
+
+
+class Refused(Exception):
+    """Raised when the API answers with a problem."""
+
+    def __init__(self, problem: Mapping[str, Any]) -> None:
+        self.status = int(problem.get("status", 500))
+        self.code = str(problem.get("code", "internal"))
+        self.hint = str(problem.get("hint", ""))
+        super().__init__(str(problem.get("detail", "the coordinator has failed")))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a coordinator may be asked; what is empty is not tried."""
+
+    socket: Path | None
+    host: str
+    port: int
+    token: str
+
+
+class Api:
+    """One coordinator."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
+        """Return what a path answers.
+
+        Raises:
+            Unreachable: Nobody answers.
+            Refused: The answer is a problem.
+        """
+        target = path + ("?" + urlencode(query) if query else "")
+        status, body = self._ask(target)
+        try:
+            value = json.loads(body)
+        except ValueError:
+            raise Unreachable(f"what answers at {self._shown()} is no coordinator") from None
+        if status >= 400:
+            raise Refused(value if isinstance(value, dict) else {})
+        return value
+
+    def _ask(self, target: str) -> tuple[int, bytes]:
+        failures = []
+        for family, address, shown in self._addresses():
+            try:
+                return _exchange(family, address, self._request(target))
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+                failures.append(f"{shown} ({reason})")
+        tried = " and at ".join(failures) or "no address"
+        raise Unreachable(
+            f"no coordinator answers at {tried}; start one with pillion-coordinator serve, or name "
+            "another with --data-dir, --http-socket or --http-bind"
+        )
+
+    def _request(self, target: str) -> bytes:
+        lines = [f"GET {target} HTTP/1.0", "Host: localhost", "Accept: application/json"]
+        if self._place.token:
+            lines.append(f"Authorization: Bearer {self._place.token}")
+        return "\r\n".join([*lines, "", ""]).encode()
+
+    def _addresses(self) -> Iterator[tuple[socket.AddressFamily, Any, str]]:
+        place = self._place
+        if place.socket is not None:
+            yield socket.AF_UNIX, str(place.socket), str(place.socket)
+        if place.port:
+            host = place.host.strip("[]")
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            yield family, (host, place.port), f"{place.host}:{place.port}"
+
+    def _shown(self) -> str:
+        return str(self._place.socket or f"{self._place.host}:{self._place.port}")
+
+
+def segment(text: str) -> str:
+    """Return a text as one part of a path."""
+    return quote(text, safe="")
+
+
+def _exchange(family: socket.AddressFamily, address: Any, request: bytes) -> tuple[int, bytes]:
+    """Send a request of HTTP/1.0, whose answer ends with its connection; return status and body.
+
+    Raises:
+        OSError: Nobody answers.
+        ValueError: What answers does not speak HTTP, or stops in the middle.
+    """
+    with socket.socket(family) as connection:
+        connection.settimeout(ANSWER_SECONDS)
+        connection.connect(address)
+        connection.sendall(request)
+        with connection.makefile("rb") as file:
+            answer = file.read(ANSWER_BYTES_MAX)
+    head, separator, body = answer.partition(b"\r\n\r\n")
+    status = head.split(b" ", 2)[1:2]
+    if not separator or not head.startswith(b"HTTP/1.") or not status[0].isdigit():
+        raise ValueError("what answers does not speak HTTP")
+    length = _LENGTH.search(head)
+    if length is not None and int(length[1]) != len(body):
+        raise ValueError("the answer ends in the middle")
+    return int(status[0]), body

@@ -1,0 +1,84 @@
+"""Run a command that asks the API: find the coordinator, repeat if watched, name what is wrong.
+
+Exit codes: 2 usage; 3 there is no such thing; 4 conflict; 5 no coordinator answers; 6 not
+permitted; 75 at a limit, try again; 130 interrupted.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+
+from coordinator.commands.api import Api, Place, Refused, Unreachable
+from coordinator.commands.output import UnknownColumn, say, tell
+from coordinator.settings import Settings, build, host_and_port, read_token
+from protocol.settings import Values
+
+EXIT_USAGE, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 2, 5, 130
+_EXITS = {400: 2, 401: 6, 403: 6, 404: 3, 409: 4, 412: 4, 429: 75, 503: 75}
+_CLEAR = "\x1b[H\x1b[2J"
+
+
+def run(values: Values, ask: Callable[[Api], None], watch_ms: int | None = None) -> int:
+    """Run a command and return its exit code.
+
+    Args:
+        values: The settings, which say where the coordinator is.
+        ask: Asks and writes.
+        watch_ms: How often to do so again; None means once.
+
+    Raises:
+        SettingsError: The settings do not say where to ask.
+        CoordinatorError: The token cannot be read.
+    """
+    try:
+        _repeat(Api(place_of(build(values), values)), ask, watch_ms)
+    except Unreachable as error:
+        return _fail(str(error), EXIT_UNREACHABLE)
+    except Refused as error:
+        hint = f"; {error.hint}" if error.hint else ""
+        return _fail(f"{error}{hint}", _EXITS.get(error.status, 1))
+    except UnknownColumn as error:
+        return _fail(str(error), EXIT_USAGE)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has seen enough. Python would complain once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _repeat(api: Api, ask: Callable[[Api], None], watch_ms: int | None) -> None:
+    while True:
+        if watch_ms is not None and sys.stdout.isatty():
+            say(_CLEAR)
+        ask(api)
+        if watch_ms is None:
+            return
+        time.sleep(watch_ms / 1000)
+
+
+def place_of(settings: Settings, values: Values) -> Place:
+    """Return where to ask: a place that was named by a flag, or else the socket and the port.
+
+    Raises:
+        CoordinatorError: The token cannot be read.
+    """
+    by_flag = {name for name in ("data_dir", "http_socket", "http_bind") if _is_flag(values, name)}
+    host, port = host_and_port(settings.http_bind)
+    socket = settings.http_socket
+    if by_flag and "http_bind" not in by_flag:
+        port = 0  # There may be another coordinator under the usual port.
+    elif by_flag == {"http_bind"}:
+        socket = None
+    return Place(socket, host, port, read_token(settings.http_token_file))
+
+
+def _is_flag(values: Values, name: str) -> bool:
+    return values[name].origin.startswith("flag ")
+
+
+def _fail(text: str, code: int) -> int:
+    for line in text.splitlines():
+        tell(f"pillion-coordinator: {line}")
+    return code
