@@ -163,7 +163,7 @@ class HttpConnection(Caller, asyncio.Protocol):
         self._corked = True
         while self._arrived and len(self._queue) < PIPELINED_MAX and not self._closing:
             arrived = self._arrived.popleft()
-            request, route, version, keep_alive = arrived
+            request, route, version, keep_alive, _ = arrived
             exchange = Exchange(self, request, version, keep_alive=keep_alive)
             self._queue.append(exchange)
             dispatch(route, exchange)

@@ -50,6 +50,8 @@ class Arrived(NamedTuple):
     """Where it goes, or why it cannot be served although it was read to its end."""
     version: str
     keep_alive: bool
+    body_bytes: int
+    """The room that it has; ``Request.body`` is whoever serves it to drop."""
 
 
 class RequestReader:
@@ -118,7 +120,7 @@ class RequestReader:
 
     def done_with(self, arrived: Arrived) -> None:
         """Give back the room of a request that is being served."""
-        self._room.left += len(arrived.request.body)
+        self._room.left += arrived.body_bytes
 
     def close(self) -> None:
         """Give back the room of a request that did not arrive whole."""
@@ -203,10 +205,10 @@ class RequestReader:
         parser = self._parser
         keep_alive = parser.should_keep_alive() and not parser.should_upgrade()
         self.ended = not keep_alive
-        self._request.body = bytes(self._body)
+        self._request.body = body = bytes(self._body)
         self._body = b""
         version = parser.get_http_version()
-        self._made.append(Arrived(self._request, self._route, version, keep_alive))
+        self._made.append(Arrived(self._request, self._route, version, keep_alive, len(body)))
 
     def _fail(self, problem: Problem) -> None:
         self.problem = problem

@@ -236,3 +236,10 @@ def test_connection_that_the_core_refuses_is_told_why_and_closed(wire: Wire) -> 
 
     assert wire.response().json["detail"] == "because"
     assert wire.transport.closed
+
+
+def test_room_of_a_body_is_given_back_when_its_request_is_served(wire: Wire) -> None:
+    before = wire.server.room.left
+    wire.request("POST", "/v1/tasks/a.b", b"{}")
+    wire.request("POST", "/v1/tasks", b'{"handler": "a.b"}')
+    assert wire.server.room.left == before
