@@ -127,9 +127,9 @@ def test_without_pushed_handlers_no_service_is_called() -> None:
     assert settings(pull=("send",)).invoking.app is None
 
 
-@pytest.mark.parametrize("flags", [{"app": "/run/x/a"}, {"discover": True}])
-def test_service_is_asked_for_its_handlers_where_none_is_named(flags: dict[str, object]) -> None:
-    invoking = settings(socket="/run/x/s.sock", **flags).invoking
+@pytest.mark.parametrize(("flag", "value"), [("app", "/run/x/a"), ("discover", True)])
+def test_service_is_asked_for_its_handlers_where_none_is_named(flag: str, value: object) -> None:
+    invoking = settings(None, socket="/run/x/s.sock", **{flag: value}).invoking
 
     assert invoking.discover
     assert invoking.app is not None
