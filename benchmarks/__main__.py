@@ -6,7 +6,17 @@ from typing import Any
 
 import click
 
-from benchmarks import backlog, core, end_to_end, http, idle, latency, punctuality, redelivery
+from benchmarks import (
+    backlog,
+    core,
+    end_to_end,
+    http,
+    idle,
+    latency,
+    operating,
+    punctuality,
+    redelivery,
+)
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
@@ -85,6 +95,14 @@ def _http(tasks: int, batch: int, as_json: bool) -> None:
     _show(http.run(tasks, batch), as_json)
 
 
+@main.command("operating")
+@click.option("--tasks", default=1_000_000, show_default=True)
+@_json
+def _operating(tasks: int, as_json: bool) -> None:
+    """What operators wait for with many tasks in the store."""
+    _show(operating.run(tasks), as_json)
+
+
 @main.command("core")
 @click.option("--tasks", default=100_000, show_default=True)
 @_json
@@ -107,6 +125,7 @@ def _all(as_json: bool) -> None:
         lambda: idle.run(60),
         lambda: redelivery.run(10),
         lambda: backlog.run(1_000_000),
+        lambda: operating.run(1_000_000),
     ]
     for run in runs:
         _show(run(), as_json)

@@ -55,8 +55,7 @@ class Api:
             Unreachable: Nobody answers.
             Refused: The answer is a problem.
         """
-        target = path + ("?" + urlencode(query) if query else "")
-        status, body = self._ask(target)
+        status, body = self._ask(path + ("?" + urlencode(query) if query else ""))
         try:
             value = json.loads(body)
         except ValueError:
@@ -64,6 +63,14 @@ class Api:
         if status >= 400:
             raise Refused(value if isinstance(value, dict) else {})
         return value
+
+    def get_text(self, path: str) -> str:
+        """Return what a path answers that is no JSON.
+
+        Raises:
+            Unreachable: Nobody answers.
+        """
+        return self._ask(path)[1].decode()
 
     def _ask(self, target: str) -> tuple[int, bytes]:
         failures = []
