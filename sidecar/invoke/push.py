@@ -78,6 +78,7 @@ class PushHost(Host):
 
     def learned(self, attempt: Attempt, end: Ending) -> None:
         """Make the window wider or narrower, or ask for no more for a while."""
+        attempt.work.drop()  # It may have been completed by a request while its own goes on.
         if end.fate is Fate.SUCCESS:
             self._backoff.reset()
             self.window.succeeded()

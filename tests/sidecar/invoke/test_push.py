@@ -410,6 +410,20 @@ async def test_heartbeat_hears_of_the_cancelling_and_later_of_the_lost_lease() -
 
 
 @on_each_loop
+async def test_task_that_is_completed_by_a_request_needs_its_connection_no_more() -> None:
+    path = f"/v1/tasks/{to_text(task_id(1))}/complete"
+    async with serving(pushed()) as bench, listening(bench) as app:
+        app.answer = lambda _: None
+        await bench.asked_for()
+        bench.grant(a_granted_task(1))
+        await app.got.until(len)
+
+        assert (await bench.request("POST", path, b"{}", Task_Token="1"))[0] == 200
+        assert (await bench.outcome()).kind is SUCCESS
+        await app.ended.until(len)
+
+
+@on_each_loop
 @pytest.mark.parametrize(("token", "status"), [("2", 410), ("", 400), ("x", 400)])
 async def test_completion_with_another_token_is_refused(token: str, status: int) -> None:
     path = f"/v1/tasks/{to_text(task_id(1))}/complete"
