@@ -123,6 +123,7 @@ def test_supervised_service_is_told_where_to_listen(system: System) -> None:
     sidecar = system.sidecar("email", system.coordinator(), *options)
 
     assert result(sidecar, submitted(sidecar, "email.send")) == {"n": 1}
+    assert '"state": "serving"' in str(facts(sidecar))  # It is who listens.
 
 
 def test_command_dies_with_its_sidecar(system: System) -> None:
