@@ -13,13 +13,14 @@ def live(exchange: Exchange) -> None:
 
 
 def ready(exchange: Exchange) -> None:
-    """Say whether tasks reach the coordinator at present."""
+    """Say whether tasks reach the coordinator at present, and whether it will last."""
 
     def told(facts: Facts) -> None:
-        open_ = facts["link"] == "open"
-        body = {"ready": open_, "coordinator": facts["coordinator"]}
-        if not open_:
-            body["trouble"] = facts["link_trouble"]
-        exchange.respond(200 if open_ else 503, json.dumps(body).encode())
+        trouble = "this sidecar stops" if facts["draining"] else facts["link_trouble"]
+        is_ready = facts["link"] == "open" and not facts["draining"]
+        body = {"ready": is_ready, "coordinator": facts["coordinator"]}
+        if not is_ready:
+            body["trouble"] = trouble
+        exchange.respond(200 if is_ready else 503, json.dumps(body).encode())
 
     exchange.peer.inspect(told)

@@ -146,7 +146,7 @@ def problems(*statuses: int) -> dict[str, Any]:
     """Return the responses that are problems; every route has those of bad requests."""
     body = content("application/problem+json", ref("Problem"))
     made = {}
-    for status in sorted({400, 408, 413, 417, 431, 503, *statuses}):
+    for status in sorted({400, 408, 413, 415, 417, 431, 503, *statuses}):
         made[str(status)] = {"description": _PROBLEMS[status], **body}
         if status in (429, 503):
             seconds = {"schema": {"type": "integer"}, "description": "Seconds."}
@@ -161,6 +161,7 @@ _PROBLEMS = {
     410: "The lease is gone: the task has ended, or is another attempt's.",
     408: "The request did not arrive in time.",
     413: "The body is too large.",
+    415: "Content-Encoding is not served.",
     417: "Only 100-continue can be expected.",
     422: "The key belongs to another task.",
     429: "Too much waits for an answer; come again after Retry-After.",

@@ -168,6 +168,7 @@ class RequestReader:
             request.path, request.query = read_target(self._target)
             route, request.params = self._find(method, request.path)
             self._limit = route.body_bytes_max
+            _check_encoding(self._headers)
             self._route: Route | Problem = route
         except Problem as problem:
             self._route = problem
@@ -221,6 +222,13 @@ class RequestReader:
             f"the body has more than {self._limit} bytes",
             "keep the data elsewhere and submit its address, or submit fewer tasks at once",
         )
+
+
+def _check_encoding(headers: dict[str, str]) -> None:
+    encoding = headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        hint = "send the body as it is: the handler is told its type and not its encoding"
+        raise Problem(415, "unknown_encoding", "Content-Encoding is not served", hint)
 
 
 def _head_too_large() -> Problem:

@@ -27,6 +27,9 @@ def submit(exchange: Exchange) -> None:
     spool = read_durability(request.headers)
     prefer = request.headers.get("prefer")
     wait = None if prefer is None else _read_prefer(prefer)
+    tasks = encode_batch([task])
+    request.body = b""  # An exchange may wait for long; its payload is on its way.
+    task = task._replace(payload=b"")
 
     def told(verdict: Verdict) -> None:
         problem = of_verdict(verdict, 0)
@@ -42,8 +45,7 @@ def submit(exchange: Exchange) -> None:
                 done=lambda reply: _waited(exchange, task, verdict, wait, reply),
             )
 
-    request.body = b""  # It is in the batch; an exchange may wait for long.
-    exchange.peer.submit(encode_batch([task]), spool=spool, done=told)
+    exchange.peer.submit(tasks, spool=spool, done=told)
 
 
 def _read_task(exchange: Exchange) -> Submission:

@@ -69,6 +69,7 @@ PIECES = (
     *(b"Content-Length: -5\r\n", b"Content-Length: 2000000\r\n", b"Content-Length: 0, 0\r\n"),
     *(b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: gzip, chunked\r\n"),
     *(b"Connection: Upgrade\r\nUpgrade: h2c\r\n", b"Connection: close\r\n", b"Expect: x\r\n"),
+    *(b"Content-Encoding: gzip\r\n",),
     *(b"Prefer: wait=99999\r\n", b"Task-Durability: x\r\n", b"Task-Meta-: x\r\n", b"key="),
     *(b"ffffffffffffffff\r\n", b"FFFFFFF\r\n", b"0\r\n\r\n", b'"', b"{", b"]", b"[[[", b"}\n{"),
     *(b"\xff\xfe", b"\xc3", b"\\ud800", b"%00", b"%ff", b"%", b"+", b"&", b"?", b"/", b"//", b".."),
@@ -174,6 +175,7 @@ class Core:
                     "link": "open",
                     "coordinator": "",
                     "link_trouble": "",
+                    "draining": 0,
                 }
                 return m.Inspected(facts)
             case _:

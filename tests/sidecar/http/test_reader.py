@@ -194,6 +194,15 @@ def test_other_expectations_cannot_be_met() -> None:
     assert the_problem(reader).status == 417
 
 
+def test_body_in_an_encoding_that_the_handler_would_not_be_told_is_refused() -> None:
+    _, made = fed(POST + b"Content-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx" + POST + b"\r\n")
+
+    bad, good = made
+    assert isinstance(bad.route, Problem)
+    assert bad.route.status == 415
+    assert isinstance(good.route, Route)
+
+
 def test_query_that_cannot_be_read_is_refused_and_the_next_request_is_served() -> None:
     reader, made = fed(b"POST /small?a=%ff HTTP/1.1\r\n\r\nPOST /small HTTP/1.1\r\n\r\n")
 
