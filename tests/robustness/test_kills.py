@@ -15,7 +15,7 @@ from tests.robustness.cluster import Cluster
 from tests.robustness.rounds import rounds
 from tests.support.processes import System
 
-pytestmark = pytest.mark.share
+pytestmark = [pytest.mark.share, pytest.mark.timeout(180)]
 KILLS = 10
 CI_ROUNDS = 2
 """Of 51 kills each: CI's share is 100."""
