@@ -93,6 +93,7 @@ class Calendar:
             task.change(Change.DUE)
             ledger.make_ready(task)
             ledger.save(task)
+            self._queries.changed(now, task)
 
     def _expire(self, now: Now, task: Task) -> None:
         self._ledger.leave_queue(task)

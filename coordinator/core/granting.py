@@ -15,6 +15,7 @@ from coordinator.core.sessions import Session
 from coordinator.core.task import Change, Row, Task
 from protocol.limits import BATCH_BYTES_MAX, HELD_LEASES_MAX
 from protocol.messages import Grant, GrantedTask, Group, Limit, Priority, Running, State
+from protocol.options import FOR_HANDLER
 
 LOAD_ROWS = 16
 """Rows of ready tasks read at once: at most this many times ``layout.ROW_ENTRIES_MAX`` tasks."""
@@ -63,6 +64,7 @@ class Granting:
             task = self._ledger.leased.get(task_id)
             if task is not None and task.token == token and task.session is session:
                 task.running_since_ms = max(task.submitted_ms, now.wall_ms - since_ms)
+                self._queries.changed(now, task)
 
     def ungrant(self, session: Session, handler: Handler) -> None:
         """Note that a granted task was not sent: the session will take another in its place."""
@@ -111,6 +113,11 @@ class Granting:
                 self._match(now, handler, granted)
         for session, groups in granted.items():
             self._send(session, groups)
+        if ledger.waits.watched:
+            for groups in granted.values():
+                for _, tasks in groups:
+                    for task in tasks:
+                        self._queries.changed(now, task)
 
     def _match(
         self, now: Now, handler: Handler, granted: dict[Session, list[tuple[Handler, list[Task]]]]
@@ -151,6 +158,11 @@ class Granting:
             ledger.expire(now, task)
             self._queries.ended(now, task)
             return False
+        if task.told is not None and task.told.cancelled is not None:
+            # It was leased and its lease is known no more: the row of its grant was damaged.
+            ledger.cancel(now, task, task.told.cancelled)
+            self._queries.ended(now, task)
+            return False
         task.change(Change.GRANT)
         # Row numbers only grow, and each grant takes one: so do tokens, over restarts, over a
         # restored backup, and over an id that is used again after its task was removed.
@@ -179,6 +191,8 @@ class Granting:
             start = 0
             for i, task in enumerate(tasks):
                 task_bytes = task.payload_bytes + TASK_OVERHEAD_BYTES
+                if task.options is not None or task.told is not None:
+                    task_bytes += _carried_bytes(task)
                 full = size + task_bytes > BATCH_BYTES_MAX or count >= layout.ROW_ENTRIES_MAX
                 if full and count:
                     if i > start:
@@ -325,11 +339,12 @@ def _granted(task: Task, handler: Handler) -> GrantedTask:
     """Return a task as its handler gets it; a payload stored apart is put in by the shell."""
     policy = handler.policy
     attempts_max, timeout_ms = policy.attempts_max, policy.timeout_ms
+    extras = None
     if task.options is not None:
         attempts_max = task.option("attempts_max", attempts_max)
         timeout_ms = task.option("timeout_ms", timeout_ms)
-    extras = None
-    if task.collection is not None or task.priority != Priority.NORMAL or task.attempts:
+        extras = _extras(task)
+    elif task.collection is not None or task.priority != Priority.NORMAL or task.deliveries > 1:
         extras = _extras(task)
     return GrantedTask(
         task.id,
@@ -354,4 +369,22 @@ def _extras(task: Task) -> dict[str, object] | None:
         extras["priority"] = int(task.priority)
     if task.history and task.history[-1].error_type:
         extras["last_error"] = task.history[-1].error_type
+    if task.told is not None and task.told.checkpoint is not None:
+        extras["checkpoint"] = task.told.checkpoint
+    if task.options is not None:
+        for name in FOR_HANDLER:
+            if name in task.options:
+                extras[name] = task.options[name]
     return extras or None
+
+
+def _carried_bytes(task: Task) -> int:
+    """Return about how many bytes a granted task carries beside its payload."""
+    size = 0
+    for name in FOR_HANDLER:
+        value = (task.options or {}).get(name, "")
+        texts = value.items() if type(value) is dict else ((name, value),)
+        size += sum([len(key) + 4 * len(text) for key, text in texts])
+    if task.told is not None and task.told.checkpoint is not None:
+        size += len(task.told.checkpoint)
+    return size

@@ -1,6 +1,7 @@
 """Open, resume, renew and end sessions."""
 
 from coordinator.core import layout, records
+from coordinator.core.cancelling import Cancelling
 from coordinator.core.effects import Now, Outgoing
 from coordinator.core.granting import Granting
 from coordinator.core.ledger import Ledger
@@ -19,8 +20,15 @@ BUSY_RETRY_MS = 1000
 class Greeting:
     """The sessions of a shard."""
 
-    def __init__(self, ledger: Ledger, granting: Granting, settlement: Settlement) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        granting: Granting,
+        settlement: Settlement,
+        cancelling: Cancelling,
+    ) -> None:
         self._ledger = ledger
+        self._cancelling = cancelling
         self._granting = granting
         self._settlement = settlement
         self._numbers = ledger.config.epoch << 32
@@ -60,6 +68,7 @@ class Greeting:
             software=version.SOFTWARE,
         )
         ledger.send(peer, welcome)
+        self._cancelling.remind(session)
         ledger.count("session_resumed" if resumed else "session_opened")
         ledger.note(
             "session_resumed" if resumed else "session_opened",

@@ -166,7 +166,14 @@ class Ledger:
 
     def save(self, task: Task) -> None:
         """Write the task's record with the next commit."""
-        self.effects.writes[b"t" + task.id] = records.encode(task)
+        self._write(task, records.encode(task))
+
+    def save_leased(self, task: Task) -> None:
+        """Write the record of a task that is leased and stays so."""
+        self._write(task, records.encode_before_lease(task))
+
+    def _write(self, task: Task, record: bytes) -> None:
+        self.effects.writes[b"t" + task.id] = record
         if self._saved_since:
             for saved in self._saved_since.values():
                 saved.add(task.id)
@@ -238,6 +245,8 @@ class Ledger:
     def finish(self, now: Now, task: Task) -> None:
         """Record that a task has ended; its state is terminal already."""
         task.finished_ms = now.wall_ms
+        if task.told is not None:
+            task.told = None
         if task.state is State.SUCCEEDED and task.payload_bytes:
             if task.payload is None:
                 self.effects.writes[layout.payload_key(task.id)] = None
@@ -267,4 +276,11 @@ class Ledger:
         task.change(Change.EXPIRE)
         task.error = "expired before an attempt began"
         self.count("expired")
+        self.finish(now, task)
+
+    def cancel(self, now: Now, task: Task, reason: str) -> None:
+        """End a task that nobody wants any more; it has left its queue, or its lease has ended."""
+        task.change(Change.CANCEL)
+        task.error = f"cancelled: {reason}" if reason else "cancelled"
+        self.count("cancelled")
         self.finish(now, task)

@@ -15,10 +15,10 @@ from coordinator.core.ledger import Ledger
 from coordinator.core.queries import Queries
 from coordinator.core.retry import backoff_ms, jitter_of
 from coordinator.core.sessions import Session
-from coordinator.core.task import Change, Task
+from coordinator.core.task import Change, Task, Told
 from protocol.errors import Code
 from protocol.ids import to_text
-from protocol.limits import ERROR_MESSAGE_CHARS_MAX, HISTORY_MAX
+from protocol.limits import ERROR_MESSAGE_CHARS_MAX, HISTORY_MAX, RETURNS_MAX
 from protocol.messages import (
     AttemptRecord,
     Failure,
@@ -33,6 +33,7 @@ from protocol.messages import (
 
 DETAILS_KEPT = 3
 """Tracebacks kept per task: those of the latest attempts."""
+RETURNED = Failure("returned", "its lease was given back unused each time")
 LEASE_LOST = Failure("lease-lost", "the session ended while the sidecar held the lease")
 _ENDS = (OutcomeKind.SUCCESS, OutcomeKind.FATAL)
 
@@ -71,8 +72,9 @@ class Settlement:
         figures = task.handler.figures
         figures.attempts[kind] += 1
         if kind is OutcomeKind.RETURNED:
-            self._ledger.count("returned")
-            self._again(now, task)
+            if type(value) is Failure:
+                _remember(now, task, outcome, sidecar)
+            self._returned(now, task, value)
             return
         run_us = outcome.run_us
         figures.run[(run_us // 1000).bit_length()] += 1
@@ -109,8 +111,7 @@ class Settlement:
         """End a lease that was never used; nothing is charged."""
         self._ledger.end_lease(task)
         task.handler.figures.attempts[AttemptResult.RETURNED] += 1
-        self._ledger.count("returned")
-        self._again(now, task)
+        self._returned(now, task, None)
 
     def spoil(self, now: Now, task: Task, error_type: str) -> None:
         """End the lease of a task that cannot be handed over: its payload is not there unharmed."""
@@ -124,6 +125,15 @@ class Settlement:
         _remember(now, task, outcome, sidecar)
         self._die(now, task, "", failure)
 
+    def _returned(self, now: Now, task: Task, value: Any) -> None:
+        self._ledger.count("returned")
+        if task.cancelling:
+            self._stop(now, task)
+        elif task.deliveries - task.attempts - task.deferrals > RETURNS_MAX:
+            self._die(now, task, "returned too often", value or RETURNED)
+        else:
+            self._again(now, task)
+
     def _succeed(self, now: Now, task: Task, value: Any) -> None:
         task.change(Change.SUCCESS)
         if type(value) is Result:
@@ -133,7 +143,9 @@ class Settlement:
     def _defer(self, now: Now, task: Task, value: Any) -> None:
         task.deferrals += 1
         self._ledger.count("deferred")
-        if task.deferrals > task.handler.policy.deferrals_max:
+        if task.cancelling:
+            self._stop(now, task)
+        elif task.deferrals > task.handler.policy.deferrals_max:
             self._die(now, task, "deferred too often", value)
         else:
             self._later(now, task, value, task.deferrals)
@@ -144,7 +156,9 @@ class Settlement:
             attempts = task.handler.figures.attempts
             attempts[kind] -= 1
             attempts[AttemptResult.TIMEOUT] += 1
-        if kind is OutcomeKind.FATAL:
+        if task.cancelling:
+            self._stop(now, task)
+        elif kind is OutcomeKind.FATAL:
             self._die(now, task, "", value)
         elif self._used_up(task):
             self._die(now, task, f"{task.attempts} attempts used up", value)
@@ -155,7 +169,9 @@ class Settlement:
     def _lost(self, now: Now, task: Task, value: Any) -> None:
         task.attempts += 1
         self._ledger.count("lost")
-        if task.crashes >= task.handler.policy.crashes_max:
+        if task.cancelling:
+            self._stop(now, task)
+        elif task.crashes >= task.handler.policy.crashes_max:
             self._die(now, task, f"crashed {task.crashes} times", value)
         elif self._used_up(task):
             self._die(now, task, f"{task.attempts} attempts used up", value)
@@ -175,7 +191,7 @@ class Settlement:
         self._ledger.count("redelivered")
         self._ledger.guard_expiry(task)
         self._ledger.make_ready(task, front=True)
-        self._ledger.save(task)
+        self._waits(now, task)
 
     def _later(self, now: Now, task: Task, value: Any, step: int) -> None:
         """Schedule the next attempt: when the handler asked for it, otherwise by the backoff."""
@@ -196,7 +212,21 @@ class Settlement:
         task.due_ms = now.wall_ms + max(wait_ms, 1)
         self._ledger.guard_expiry(task)
         self._ledger.schedule(task)
+        self._waits(now, task)
+
+    def _waits(self, now: Now, task: Task) -> None:
+        """Keep a task that waits for its next attempt: what was told of this one is over."""
+        told = task.told
+        if told is not None:
+            task.told = None if told.checkpoint is None else Told(told.checkpoint)
         self._ledger.save(task)
+        self._queries.changed(now, task)
+
+    def _stop(self, now: Now, task: Task) -> None:
+        """End a task that was cancelled, now that its attempt has stopped."""
+        assert task.told is not None, "it is cancelled"
+        self._ledger.cancel(now, task, task.told.cancelled or "")
+        self._queries.ended(now, task)
 
     def _die(self, now: Now, task: Task, why: str, value: Any) -> None:
         """Make a dead letter of a task."""

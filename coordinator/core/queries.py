@@ -1,12 +1,13 @@
-"""Answer what apps and operators ask about single tasks, now or when they have ended."""
+"""Answer what is asked about single tasks: now, at their next change, or at their end."""
 
+from hashlib import blake2b
 from typing import Any
 
 from coordinator.core.effects import GetMany, Now
 from coordinator.core.layout import task_key
 from coordinator.core.ledger import Ledger
 from coordinator.core.sessions import Session
-from coordinator.core.task import Task
+from coordinator.core.task import Task, Told
 from coordinator.core.waits import Wait
 from protocol.errors import Code
 from protocol.limits import BATCH_BYTES_MAX, WAIT_MS_MAX
@@ -20,6 +21,7 @@ def status_of(task: Task, now: Now) -> Status:
         state = State.RUNNING
     elif state is State.SCHEDULED and task.due_ms <= now.wall_ms:
         state = State.READY
+    told = task.told or _NOTHING
     return Status(
         id=task.id,
         handler=task.handler.name,
@@ -38,7 +40,32 @@ def status_of(task: Task, now: Now) -> Status:
         result=task.result,
         error=task.error,
         history=task.history,
+        progress=told.progress,
+        note=told.note,
+        checkpoint=told.checkpoint,
+        cancelling=told.cancelled is not None,
+        revision=revision_of(task, state, told),
     )
+
+
+def revision_of(task: Task, state: State, told: Told) -> int:
+    """Return a number of 49 bits that is another one whenever an observer sees anything else.
+
+    It is made of what is seen, so that no task pays for it that nobody looks at, and it is the same
+    after a restart. What has ended does not change any more.
+    """
+    if state.terminal:
+        return task.finished_ms
+    seen = (
+        *(state, task.due_ms, task.attempts, task.deliveries, task.deferrals, task.token),
+        *(task.session and task.session.sidecar, len(task.history)),
+        *(told.progress, told.note, told.checkpoint, told.cancelled),
+    )
+    digest = blake2b(repr(seen).encode(), digest_size=6).digest()
+    return int.from_bytes(digest, "big") | 1 << 48
+
+
+_NOTHING = Told()
 
 
 class Queries:
@@ -53,21 +80,27 @@ class Queries:
         ledger = self._ledger
         unknown: list[Question] = []
         for question in questions:
+            task = ledger.leased.get(question.id) or ledger.waiting.get(question.id)
+            if task is not None and question.wait_ms and question.revision >= 0:
+                status = status_of(task, now)
+                if status.revision != question.revision:
+                    self.reply(session, Reply(question.request, None, status))
+                    continue
             if question.wait_ms and not self._wait(now, session, question):
                 ledger.count(Code.TOO_MANY_WAITERS)
-                self._reply(session, Reply(question.request, Code.TOO_MANY_WAITERS, None))
+                self.reply(session, Reply(question.request, Code.TOO_MANY_WAITERS, None))
                 continue
-            task = ledger.leased.get(question.id) or ledger.waiting.get(question.id)
             if task is None:
                 unknown.append(question)
             elif not question.wait_ms:
-                self._reply(session, Reply(question.request, None, status_of(task, now)))
+                self.reply(session, Reply(question.request, None, status_of(task, now)))
         if unknown:
             self._look_up(session, unknown, keep_waiting=True)
 
     def _wait(self, now: Now, session: Session, question: Question) -> bool:
         deadline = now.ms + min(question.wait_ms, WAIT_MS_MAX)
-        return self._ledger.waits.add(question.id, Wait(session, question.request, deadline))
+        wait = Wait(session, question.request, deadline, question.revision)
+        return self._ledger.waits.add(question.id, wait)
 
     def _look_up(self, session: Session, questions: list[Question], *, keep_waiting: bool) -> None:
         def then(now: Now, found: dict[bytes, bytes], _: Any) -> None:
@@ -97,18 +130,28 @@ class Queries:
                 code = Code.UNKNOWN_TASK if task is None else None
                 status = None if task is None else status_of(task, now)
                 for wait in ledger.waits.take(question.id):
-                    self._reply(wait.session, Reply(wait.request, code, status))
+                    self.reply(wait.session, Reply(wait.request, code, status))
+            else:
+                self.changed(now, task)
             return
         if task is None:
-            self._reply(session, Reply(question.request, Code.UNKNOWN_TASK, None))
+            self.reply(session, Reply(question.request, Code.UNKNOWN_TASK, None))
         else:
-            self._reply(session, Reply(question.request, None, status_of(task, now)))
+            self.reply(session, Reply(question.request, None, status_of(task, now)))
 
     def ended(self, now: Now, task: Task) -> None:
         """Answer everyone who waits for a task that has just ended."""
         status = status_of(task, now)
         for wait in self._ledger.waits.take(task.id):
-            self._reply(wait.session, Reply(wait.request, None, status))
+            self.reply(wait.session, Reply(wait.request, None, status))
+
+    def changed(self, now: Now, task: Task) -> None:
+        """Answer everyone who waits for another revision of a task than it has now."""
+        if task.id not in self._ledger.waits.watched:
+            return
+        status = status_of(task, now)
+        for wait in self._ledger.waits.take_changed(task.id, status.revision):
+            self.reply(wait.session, Reply(wait.request, None, status))
 
     def overdue(self, now: Now) -> None:
         """Answer the waits that have run out with the state their task is in."""
@@ -118,9 +161,10 @@ class Queries:
             if task is None:
                 self._look_up(wait.session, [question], keep_waiting=False)
             else:
-                self._reply(wait.session, Reply(wait.request, None, status_of(task, now)))
+                self.reply(wait.session, Reply(wait.request, None, status_of(task, now)))
 
-    def _reply(self, session: Session, reply: Reply) -> None:
+    def reply(self, session: Session, reply: Reply) -> None:
+        """Reply with the next flush."""
         self._replies.setdefault(session, []).append(reply)
 
     def flush(self) -> None:
@@ -142,5 +186,7 @@ def _bytes_of(reply: Reply) -> int:
     if reply.status is None:
         return 32
     result = 0 if reply.status.result is None else len(reply.status.result.body)
-    texts = sum(len(a.message) + len(a.detail) for a in reply.status.history)
-    return 512 + result + 256 * len(reply.status.history) + 4 * texts
+    checkpoint = 0 if reply.status.checkpoint is None else len(reply.status.checkpoint)
+    texts = len(reply.status.note)
+    texts += sum(len(a.message) + len(a.detail) for a in reply.status.history)
+    return 512 + result + checkpoint + 256 * len(reply.status.history) + 4 * texts

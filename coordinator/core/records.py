@@ -5,9 +5,10 @@
     | 4 bytes  | 1 byte | of the fields below     |
     +----------+--------+------------------------+
 
-The checksum is that of all values (``layout.seal``) and is checked whenever a record is read. To
-change the fields: raise ``FORMAT``, keep ``decode`` reading the older form, add an old record to
-the tests.
+The checksum is that of all values (``layout.seal``) and is checked whenever a record is read. What
+is told of a task (``Told``) is left out where there is nothing, which is of most tasks. To change
+the fields: raise ``FORMAT``, keep ``decode`` reading the older form, add an old record to the
+tests.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from coordinator.core.layout import Damaged, seal, unseal
-from coordinator.core.task import Task
+from coordinator.core.task import Task, Told
 from protocol import codec
 from protocol.messages import AttemptRecord, Result, State
 
@@ -31,33 +32,46 @@ _pack = codec.new_packer()
 
 def encode(task: Task) -> bytes:
     """Return the record of a task."""
-    body = _FORMAT_BYTE + _pack(
-        (
-            int(task.state),
-            task.handler.number,
-            task.priority,
-            task.token,
-            task.attempts,
-            task.deliveries,
-            task.crashes,
-            task.deferrals,
-            task.submitted_ms,
-            task.due_ms,
-            task.expires_ms,
-            task.finished_ms,
-            task.content_crc,
-            task.collection,
-            task.content_type,
-            task.options,
-            task.payload_bytes,
-            task.payload,
-            task.result,
-            task.error,
-            task.history,
-        )
+    fields: tuple[Any, ...] = (
+        int(task.state),
+        task.handler.number,
+        task.priority,
+        task.token,
+        task.attempts,
+        task.deliveries,
+        task.crashes,
+        task.deferrals,
+        task.submitted_ms,
+        task.due_ms,
+        task.expires_ms,
+        task.finished_ms,
+        task.content_crc,
+        task.collection,
+        task.content_type,
+        task.options,
+        task.payload_bytes,
+        task.payload,
+        task.result,
+        task.error,
+        task.history,
     )
+    if task.told is not None:
+        fields = (*fields, task.told.checkpoint, task.told.cancelled)
+    body = _FORMAT_BYTE + _pack(fields)
     # As ``layout.seal`` would, without making the key.
     return crc32(body, crc32(task.id, _TASK_CRC)).to_bytes(4, "big") + body
+
+
+def encode_before_lease(task: Task) -> bytes:
+    """Return the record of a leased task as it was before its lease.
+
+    The store never says of a task that it is leased: the row of the grant does.
+    """
+    kept = task.state, task.token, task.deliveries
+    task.state, task.token, task.deliveries = State.READY, task.token - 1, task.deliveries - 1
+    record = encode(task)
+    task.state, task.token, task.deliveries = kept
+    return record
 
 
 def decode(task_id: bytes, record: bytes, handler_of: Callable[[int], "Handler"]) -> Task:
@@ -76,7 +90,7 @@ def decode(task_id: bytes, record: bytes, handler_of: Callable[[int], "Handler"]
 def _task(task_id: bytes, fields: list[Any], handler_of: Callable[[int], "Handler"]) -> Task:
     state, handler, priority, token, attempts, deliveries, crashes, deferrals, *rest = fields
     submitted, due, expires, finished, crc, collection, content_type, options, *rest = rest
-    payload_bytes, payload, result, error, history = rest
+    payload_bytes, payload, result, error, history, *told = rest
     task = Task(task_id, handler_of(handler), priority, payload, payload_bytes)
     task.state = _STATES[state]
     task.token = token
@@ -95,6 +109,8 @@ def _task(task_id: bytes, fields: list[Any], handler_of: Callable[[int], "Handle
     task.result = None if result is None else Result(*result)
     task.error = error
     task.history = [AttemptRecord(*item) for item in history]
+    if told:
+        task.told = Told(*told)
     return task
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from coordinator.core import layout, records
 from coordinator.core.calendar import Calendar
+from coordinator.core.cancelling import Cancelling
 from coordinator.core.config import Config
 from coordinator.core.effects import Effects, Now, Outgoing
 from coordinator.core.granting import Granting
@@ -18,6 +19,7 @@ from coordinator.core.greeting import Greeting
 from coordinator.core.ledger import Ledger
 from coordinator.core.outcomes import Settlement
 from coordinator.core.payloads import Spoiled
+from coordinator.core.progressing import Progressing
 from coordinator.core.queries import Queries
 from coordinator.core.recovery import Recovery
 from coordinator.core.reindexing import Reindexing
@@ -106,7 +108,9 @@ class Shard:
         self._reindexing = Reindexing(ledger)
         self._granting = Granting(ledger, self._queries, self._reindexing)
         self._settlement = Settlement(ledger, self._queries)
-        self._greeting = Greeting(ledger, self._granting, self._settlement)
+        self._cancelling = Cancelling(ledger, self._queries)
+        self._progressing = Progressing(ledger, self._queries)
+        self._greeting = Greeting(ledger, self._granting, self._settlement, self._cancelling)
         self._sweeping = Sweeping(ledger, self._reindexing)
         self._calendar = Calendar(ledger, self._queries, self._reindexing)
         self._recovery = Recovery(ledger, self._reindexing, self._granting)
@@ -175,6 +179,7 @@ class Shard:
             self._granting.read_rows()
             self._sweeping.sweep()
             self._calendar.write()
+            self._cancelling.flush()
             self._queries.flush()
             for handler in ledger.stirred:
                 if handler.changed:
@@ -213,6 +218,10 @@ class Shard:
                 self._granting.demand(session, limits)
             case m.Query(questions):
                 self._queries.ask(now, session, questions)
+            case m.Progress(updates):
+                self._progressing.take(now, session, updates)
+            case m.Cancel(requests):
+                self._cancelling.take(now, session, requests)
             case m.Handlers(declarations):
                 self._greeting.declare(session.peer, session, declarations)
             case m.Goodbye(reason):

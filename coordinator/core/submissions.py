@@ -20,8 +20,8 @@ from protocol.messages import Accepted, Batch, Priority, Rejection, State, Submi
 
 Fresh = tuple[int, Submission, bool]
 """Place in the batch, the task, and whether its id was under look-up already."""
-Checked = tuple[int, list[Rejection], list[Fresh]]
-"""Request, rejections so far, tasks to look up."""
+Checked = tuple[int, list[Rejection], list[int], list[Fresh]]
+"""Request, rejections and duplicates so far, tasks to look up."""
 
 INLINE_BYTES_MAX = 1024
 """A larger payload is stored apart from the record, so that no retry writes it again."""
@@ -61,7 +61,7 @@ class Submissions:
             rejections: list[Rejection] = []
             fresh: list[Fresh] = []
             self._check(now, raw, rejections, fresh)
-            checked.append((batch.request, rejections, fresh))
+            checked.append((batch.request, rejections, [], fresh))
         if verdicts:
             self._ledger.send(peer, Accepted(verdicts))
         if checked:
@@ -115,18 +115,19 @@ class Submissions:
             self._checking_bytes -= size
             verdicts = []
             again: list[Checked] = []
-            for request, rejections, fresh in checked:
-                repeats = self._take(now, fresh, found, rejections)
+            for request, rejections, known, fresh in checked:
+                repeats = self._take(now, fresh, found, rejections, known)
                 if repeats:
-                    again.append((request, rejections, repeats))
+                    again.append((request, rejections, known, repeats))
                 else:
-                    verdicts.append(Verdict(request, None, "", 0, sorted(rejections)))
+                    verdict = Verdict(request, None, "", 0, sorted(rejections), sorted(known))
+                    verdicts.append(verdict)
             if verdicts:
                 self._ledger.send(peer, Accepted(verdicts))
             if again:
                 self._look_up(peer, again, 0)
 
-        keys = [b"t" + task.id for _, _, fresh in checked for _, task, _ in fresh]
+        keys = [b"t" + task.id for _, _, _, fresh in checked for _, task, _ in fresh]
         self._ledger.ask(GetMany(keys), then, watch=False)
 
     def _take(
@@ -135,6 +136,7 @@ class Submissions:
         fresh: list[Fresh],
         found: dict[bytes, bytes],
         rejections: list[Rejection],
+        known: list[int],
     ) -> list[Fresh]:
         """Accept the tasks whose ids are new; return those that must be looked up once more."""
         repeats: list[Fresh] = []
@@ -143,7 +145,9 @@ class Submissions:
                 self._checking.discard(task.id)
             record = found.get(b"t" + task.id) if found else None
             if record is not None:
-                if not self._same(task, record):
+                if self._same(task, record):
+                    known.append(place)
+                else:
                     self._ledger.count(Code.DUPLICATE_ID)
                     detail = "another task has this id; it is unharmed"
                     rejections.append(Rejection(place, Code.DUPLICATE_ID, detail))

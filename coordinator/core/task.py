@@ -6,12 +6,14 @@
                      |               |  ^              | |                         |
                      |               |  +-- RETURN ----+ +--FATAL--> DEAD          |
                      +--EXPIRE-------+--> EXPIRED      +-------------------------- +
+                     +--CANCEL-------+--> CANCELLED <--CANCEL (once it has stopped)
 
 RUNNING is LEASED as the observer sees it once the sidecar has reported that the attempt began.
 An outcome that arrives after its lease has ended is taken while the task waits, which is why
 SUCCESS and FATAL lead from SCHEDULED and READY as well.
 """
 
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,8 @@ class Change(IntEnum):
     RETURN = 5
     """The lease ended; ready again at once."""
     EXPIRE = 6
+    CANCEL = 7
+    """Somebody does not want it any more, and no attempt runs."""
 
 
 class ImpossibleChange(AssertionError):
@@ -50,12 +54,14 @@ CHANGES: dict[State, dict[Change, State]] = {
         Change.SUCCESS: State.SUCCEEDED,
         Change.FATAL: State.DEAD,
         Change.EXPIRE: State.EXPIRED,
+        Change.CANCEL: State.CANCELLED,
     },
     State.READY: {
         Change.GRANT: State.LEASED,
         Change.SUCCESS: State.SUCCEEDED,
         Change.FATAL: State.DEAD,
         Change.EXPIRE: State.EXPIRED,
+        Change.CANCEL: State.CANCELLED,
     },
     State.LEASED: {
         Change.SUCCESS: State.SUCCEEDED,
@@ -63,9 +69,11 @@ CHANGES: dict[State, dict[Change, State]] = {
         Change.LATER: State.SCHEDULED,
         Change.RETURN: State.READY,
         Change.EXPIRE: State.EXPIRED,
+        Change.CANCEL: State.CANCELLED,
     },
     State.SUCCEEDED: {},
     State.DEAD: {},
+    State.CANCELLED: {},
     State.EXPIRED: {},
 }
 # The same table by position: this is on the path of every task.
@@ -84,8 +92,21 @@ class Row:
         self.left = left
 
 
+@dataclass(slots=True)
+class Told:
+    """What its attempts have told of a task, or who cancels it; nothing of most tasks."""
+
+    checkpoint: bytes | None = None
+    """What the next attempt gets."""
+    cancelled: str | None = None
+    """Why the task shall end with its present attempt; None if nobody cancels it."""
+    # Not in the record.
+    progress: int = -1
+    note: str = ""
+
+
 class Task:
-    """One task in memory. Everything down to ``history`` is what its record holds.
+    """One task in memory. Everything down to ``told`` is what its record holds.
 
     Times are wall-clock milliseconds; 0 means "not set".
     """
@@ -117,6 +138,7 @@ class Task:
         "state",
         "submitted_ms",
         "token",
+        "told",
     )
 
     def __init__(
@@ -136,8 +158,8 @@ class Task:
         self.state = State.READY
         self.content_type: str | None = None
         self.collection: str | None = None
-        self.options: dict[str, int] | None = None
-        """What the submitter set in place of the handler's policy."""
+        self.options: dict[str, Any] | None = None
+        """What the submitter set in place of the handler's policy, and what is for the handler."""
         self.content_crc = 0
         """Of handler and payload: tells a repeated submission from another with the same id."""
         self.submitted_ms = 0
@@ -153,6 +175,8 @@ class Task:
         self.result: Result | None = None
         self.error = ""
         self.history: list[AttemptRecord] = []
+        self.told: Told | None = None
+        """Only of tasks that have not ended."""
         # Not in the record.
         self.row: Row | None = None
         """The index row that stands for the task: of ready tasks, or of the grant."""
@@ -175,6 +199,17 @@ class Task:
     def payload_apart(self) -> bool:
         """Whether the payload has a key of its own in the store."""
         return self.payload is None and self.payload_bytes > 0
+
+    @property
+    def cancelling(self) -> bool:
+        """Whether the task ends with its present attempt, unless that succeeds."""
+        return self.told is not None and self.told.cancelled is not None
+
+    def tell(self) -> Told:
+        """Return what is told of the task, to be added to."""
+        if self.told is None:
+            self.told = Told()
+        return self.told
 
     def option(self, name: str, default: int) -> int:
         """Return what the submitter set, or the policy's value."""

@@ -1,4 +1,4 @@
-"""Who waits for which task to end."""
+"""Who waits for which task to end, or to change."""
 
 import heapq
 from typing import NamedTuple
@@ -16,6 +16,8 @@ class Wait(NamedTuple):
     session: Session
     request: int
     deadline_ms: int
+    revision: int = -1
+    """With one, the wait is over as soon as the task's status has another."""
 
 
 class Waits:
@@ -25,6 +27,8 @@ class Waits:
         self._by_task: dict[bytes, dict[tuple[bytes, int], Wait]] = {}
         self._deadlines: list[tuple[int, bytes, tuple[bytes, int]]] = []
         self._open = 0
+        self.watched: set[bytes] = set()
+        """Tasks for whose next change somebody may wait."""
 
     def __contains__(self, task_id: bytes) -> bool:
         return task_id in self._by_task
@@ -41,6 +45,8 @@ class Waits:
             self._open += 1
             waits = self._by_task.setdefault(task_id, {})
         waits[key] = wait
+        if wait.revision >= 0:
+            self.watched.add(task_id)
         if len(self._deadlines) > 2 * self._open + SLACK:
             self._rebuild()
         heapq.heappush(self._deadlines, (wait.deadline_ms, task_id, key))
@@ -49,10 +55,20 @@ class Waits:
     def take(self, task_id: bytes) -> list[Wait]:
         """Remove and return all waits for a task."""
         waits = list(self._by_task.pop(task_id, {}).values())
+        self.watched.discard(task_id)
         self._open -= len(waits)
         for wait in waits:
             wait.session.waits -= 1
         return waits
+
+    def take_changed(self, task_id: bytes, revision: int) -> list[Wait]:
+        """Remove and return the waits for any revision of a task but this one."""
+        changed = []
+        for key, wait in list(self._by_task.get(task_id, {}).items()):
+            if wait.revision >= 0 and wait.revision != revision:
+                self._remove(task_id, key)
+                changed.append(wait)
+        return changed
 
     def next_ms(self) -> int | None:
         """Return when the next wait may run out."""
@@ -92,3 +108,4 @@ class Waits:
         self._open -= 1
         if not waits:
             del self._by_task[task_id]
+            self.watched.discard(task_id)

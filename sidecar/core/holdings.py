@@ -5,7 +5,6 @@ cannot tell it any more), or its end at the coordinator, after which no outcome 
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from protocol.messages import (
     GrantedTask,
@@ -26,16 +25,6 @@ _LEASE_STANDS = (Standing.TIMED_OUT, Standing.CANCELLED)
 
 Revocations = list[tuple[int, Revoked]]
 """Whom to tell, and what."""
-
-
-class Cancelled(NamedTuple):
-    """What follows from cancelling leases."""
-
-    told: Revocations
-    recalled: list[tuple[int, Lease]]
-    """Whom to ask first to give back what has not begun."""
-    outcomes: list[Outcome]
-    """Of those that were not handed over."""
 
 
 class Holdings:
@@ -291,28 +280,28 @@ class Holdings:
         stamp = lane.begun.get(key)
         return stamp is None or stamp.standing is not Standing.GONE
 
-    def cancel(self, now_ms: int, keys: Iterable[Key]) -> Cancelled:
+    def cancel(self, now_ms: int, keys: Iterable[Key]) -> tuple[Revocations, list[Outcome]]:
         """Stop attempts of cancelled tasks. Their leases stand until it is told what they came to.
 
         What has not begun by the rule of the lane may have begun in truth, since an outcome may be
-        on its way: so it is recalled and then revoked, and either way the service answers.
+        on its way: the service knows, and answers in either case.
         """
-        done = Cancelled([], [], [])
+        told: Revocations = []
+        outcomes: list[Outcome] = []
         for key in keys:
             for connection, where in self._where.items():
                 lane = where.get(key)
                 if lane is None:
                     continue
-                if key in lane.waiting:
-                    done.recalled.append((connection, Lease(*key)))
-                    done.told.append((connection, Revoked(*key, "cancelled")))
-                elif lane.begun[key].standing is Standing.LIVE:
+                stamp = lane.begun.get(key)
+                if stamp is None or stamp.standing is Standing.LIVE:
+                    told.append((connection, Revoked(*key, "cancelled")))
+                if stamp is not None and stamp.standing is Standing.LIVE:
                     self._cancel(now_ms, lane, key)
-                    done.told.append((connection, Revoked(*key, "cancelled")))
                 break
             else:
-                done.outcomes.extend(self._take_buffered(key))
-        return done
+                outcomes += self._take_buffered(key)
+        return told, outcomes
 
     def _cancel(self, now_ms: int, lane: Lane, key: Key) -> None:
         due_ms = lane.begun[key].due_ms

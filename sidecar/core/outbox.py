@@ -29,7 +29,6 @@ class Outbox:
 
     def _clear(self) -> None:
         self._first: list[tuple[int, Message]] = []
-        self._recalled: dict[int, list[Lease]] = {}
         self._revoked: dict[int, list[Revoked]] = {}
         self._tasks: dict[int, list[Group]] = {}
         self._verdicts: dict[int, list[Verdict]] = {}
@@ -47,10 +46,6 @@ class Outbox:
     def revoke(self, revoked: list[tuple[int, Revoked]]) -> None:
         """Tell services which attempts to stop."""
         _gather(self._revoked, revoked)
-
-    def recall_first(self, leases: list[tuple[int, Lease]]) -> None:
-        """Ask services to give back what has not begun, before they are told what to stop."""
-        _gather(self._recalled, leases)
 
     def recall(self, leases: list[tuple[int, list[Lease]]]) -> None:
         """Ask services to give back what has not begun."""
@@ -71,7 +66,6 @@ class Outbox:
     def take(self) -> list[tuple[int, Message]]:
         """Return the messages to send, and forget them."""
         made = self._first
-        made += [(to, Recall(leases)) for to, leases in self._recalled.items()]
         made += [(to, Revoke(revoked)) for to, revoked in self._revoked.items()]
         made += [
             (to, Tasks(part)) for to, groups in self._tasks.items() for part in task_groups(groups)

@@ -190,10 +190,9 @@ class Sidecar:
         if lease.reason != _CANCELLED:
             self._end_leases(now_ms, [lease[:2]], lease.reason)
             return
-        cancelled = self._holdings.cancel(now_ms, [lease[:2]])
-        self._outbox.recall_first(cancelled.recalled)
-        self._outbox.revoke(cancelled.told)
-        self._end(cancelled.outcomes)
+        told, outcomes = self._holdings.cancel(now_ms, [lease[:2]])
+        self._outbox.revoke(told)
+        self._end(outcomes)
 
     def _end_leases(self, now_ms: int, leases: Sequence[Key], reason: str) -> None:
         stop_by_ms = now_ms + self._link.margin_ms if reason == _LEASE_LOST else NEVER_MS

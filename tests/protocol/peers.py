@@ -92,6 +92,13 @@ class ForeignService:
         """Wait for the other side to close; return False if it sends something instead."""
         return self._socket.recv(1) == b""
 
+    def rest(self) -> bytes:
+        """Return everything that comes until the other side closes."""
+        data = b""
+        while part := self._socket.recv(4096):
+            data += part
+        return data
+
     def _exactly(self, size: int) -> bytes:
         data = b""
         while len(data) < size:

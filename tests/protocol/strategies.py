@@ -37,12 +37,12 @@ results = st.builds(m.Result, maybe_label, binaries)
 failures = st.builds(
     m.Failure, labels, texts, texts, st.none() | st.integers(0, limits.DELAY_MS_MAX)
 )
+_TYPED = ("checkpoint", "meta")
 extras = st.builds(
     lambda some, more: {k: v for k, v in some.items() if k not in _TYPED} | more,
     facts,
     st.fixed_dictionaries({}, optional={"checkpoint": checkpoints, "meta": meta}),
 )
-_TYPED = ("checkpoint", "meta")
 granted = st.builds(
     m.GrantedTask,
     *[ids, integers, integers, integers, integers, integers, integers, integers],

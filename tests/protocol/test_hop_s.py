@@ -13,9 +13,10 @@ from tests.support.processes import Coordinator, System
 
 HELLO, HANDLERS, DEMAND, HEARTBEAT = 1, 2, 3, 4
 WELCOME, GRANT, RECORDED, BEAT = 16, 17, 18, 19
-SUBMIT, ACCEPTED, OUTCOMES, QUERY, ANSWER, REFUSED, GOODBYE = 48, 49, 50, 51, 52, 54, 55
-SUCCESS, RETURNED = 0, 4
-SUCCEEDED = 4
+SUBMIT, ACCEPTED, OUTCOMES, QUERY, ANSWER, REVOKE = 48, 49, 50, 51, 52, 53
+REFUSED, GOODBYE, PROGRESS, CANCEL = 54, 55, 56, 57
+SUCCESS, RETRY, RETURNED = 0, 1, 4
+LEASED, SUCCEEDED, CANCELLED = 2, 4, 6
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +53,12 @@ def hello_fields(incarnation: bytes = b"", **changes: Any) -> list[Any]:
     return list((fields | changes).values())
 
 
-def submit(sidecar: ForeignSidecar, handler: str, *numbers: int) -> None:
+def submit(
+    sidecar: ForeignSidecar, handler: str, *numbers: int, duplicates: tuple[int, ...] = ()
+) -> None:
     tasks = msgpack.packb([[task_id(number), handler, b"{}"] for number in numbers])
     sidecar.send(SUBMIT, [[7, tasks, False]])
-    assert sidecar.receive_only(ACCEPTED) == [[[7, None, "", 0, [], []]]]
+    assert sidecar.receive_only(ACCEPTED) == [[[7, None, "", 0, [], list(duplicates)]]]
 
 
 def test_task_goes_from_submit_to_recorded_outcome(sidecar: ForeignSidecar) -> None:
@@ -118,7 +121,7 @@ def test_resumed_session_keeps_what_it_names_and_gives_back_the_rest(
 
 
 def test_outcome_sent_again_is_recorded_again(sidecar: ForeignSidecar) -> None:
-    hello(sidecar)
+    hello(sidecar, service="again")
     submit(sidecar, "again.it", 300)
     sidecar.send(HANDLERS, [["again.it", {}]])
     sidecar.send(DEMAND, [["again.it", 1]])
@@ -133,10 +136,61 @@ def test_submission_sent_again_is_accepted_and_another_task_with_its_id_is_not(
 ) -> None:
     hello(sidecar)
     submit(sidecar, "twice.it", 400)
-    submit(sidecar, "twice.it", 400)
+    submit(sidecar, "twice.it", 400, duplicates=(0,))
     sidecar.send(SUBMIT, [[8, msgpack.packb([[task_id(400), "twice.it", b"other"]]), False]])
     [[[request, code, _, _, [[place, rejection, _]], _]]] = sidecar.receive_only(ACCEPTED)
     assert (request, code, place, rejection) == (8, None, 0, "duplicate_id")
+
+
+def test_checkpoint_goes_to_the_next_attempt(sidecar: ForeignSidecar) -> None:
+    hello(sidecar, service="steps")
+    submit(sidecar, "steps.do", 600)
+    sidecar.send(HANDLERS, [["steps.do", {"backoff_ms_min": 0, "backoff_ms_max": 0}]])
+    sidecar.send(DEMAND, [["steps.do", 2]])
+    _, _, [[_, [task]]] = sidecar.receive_only(GRANT)
+    assert task[10] is None
+    sidecar.send(PROGRESS, [[task[0], task[1], 500, "half of them", b"page 7"]])
+    sidecar.send(QUERY, [[3, task_id(600), 0, -1]])
+    [[[_, _, status]]] = sidecar.receive_only(ANSWER)
+    assert status[17:20] == [500, "half of them", b"page 7"]
+
+    sidecar.send(OUTCOMES, 1, [[task[0], task[1], RETRY, 1500, ["E", "", "", None]]])
+    assert sidecar.receive_only(RECORDED) == [1, []]
+    _, _, [[_, [task]]] = sidecar.receive_only(GRANT)
+    assert task[10] == {"last_error": "E", "checkpoint": b"page 7"}
+
+
+def test_cancelled_task_ends_when_its_attempt_has_stopped(sidecar: ForeignSidecar) -> None:
+    hello(sidecar, service="stop")
+    submit(sidecar, "stop.it", 700)
+    sidecar.send(HANDLERS, [["stop.it", {}]])
+    sidecar.send(DEMAND, [["stop.it", 1]])
+    _, _, [[_, [task]]] = sidecar.receive_only(GRANT)
+    sidecar.send(CANCEL, [[4, task_id(700), "not wanted"], [5, task_id(998), ""]])
+    assert sidecar.receive_only(REVOKE) == [[[task[0], task[1], "cancelled"]]]
+    [[[_, _, status]]] = sidecar.receive_only(ANSWER)
+    assert (status[2], status[20]) == (LEASED, True)
+    assert sidecar.receive_only(ANSWER) == [[[5, "unknown_task", None]]]
+
+    sidecar.send(OUTCOMES, 1, [[task[0], task[1], RETRY, 1500, ["Cancelled", "", "", None]]])
+    assert sidecar.receive_only(RECORDED) == [1, []]
+    sidecar.send(QUERY, [[6, task_id(700), 0, -1]])
+    [[[_, _, status]]] = sidecar.receive_only(ANSWER)
+    assert (status[2], status[15], status[20]) == (CANCELLED, "cancelled: not wanted", False)
+
+
+def test_question_that_knows_a_revision_is_answered_when_it_has_changed(
+    sidecar: ForeignSidecar,
+) -> None:
+    hello(sidecar, service="watch")
+    submit(sidecar, "watch.it", 800)
+    sidecar.send(QUERY, [[1, task_id(800), 0, -1]])
+    [[[_, _, status]]] = sidecar.receive_only(ANSWER)
+    sidecar.send(QUERY, [[2, task_id(800), 60_000, status[21]]])
+    sidecar.send(HANDLERS, [["watch.it", {}]])
+    sidecar.send(DEMAND, [["watch.it", 1]])
+    answers = {sidecar.receive()[0] for _ in range(2)}
+    assert answers == {GRANT, ANSWER}
 
 
 def test_goodbye_gives_everything_back(sidecar: ForeignSidecar, coordinator: Coordinator) -> None:

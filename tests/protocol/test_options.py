@@ -12,7 +12,9 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @pytest.mark.parametrize("option", NUMBERS)
 def test_number_takes_both_ends_of_its_range_and_nothing_beyond(option: str) -> None:
-    low, high = OPTIONS[option]
+    expected = OPTIONS[option]
+    assert not isinstance(expected, Form)
+    low, high = expected
     assert check_options({option: low}) is None
     assert check_options({option: high}) is None
     for wrong in (low - 1, high + 1, str(low), None, float(low)):

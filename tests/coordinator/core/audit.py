@@ -52,6 +52,7 @@ class Audit:
             *self._missing_rows(),
             *self._wrong_counts(),
             *self._wrong_payloads(),
+            *self._wrongly_told(),
         ]
 
     def _two_leases(self) -> Iterator[str]:
@@ -106,3 +107,11 @@ class Audit:
             yield f"{task_id.hex()} has lost its payload"
         for task_id in stored - needed:
             yield f"the payload of {task_id.hex()} belongs to nobody"
+
+    def _wrongly_told(self) -> Iterator[str]:
+        leased = {task_id for task_id, _ in self.leases}
+        for task_id, task in self.tasks.items():
+            if task.cancelling and task_id not in leased:
+                yield f"{task.state.name} {task_id.hex()} was cancelled, and no attempt has to stop"
+            if task.told is not None and task.state.terminal:
+                yield f"{task_id.hex()} has ended and keeps what was told of it"

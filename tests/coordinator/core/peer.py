@@ -11,6 +11,7 @@ from coordinator.core.sessions import margin_ms
 from protocol.messages import (
     Answer,
     Beat,
+    Cancel,
     Declaration,
     Demand,
     Failure,
@@ -26,6 +27,7 @@ from protocol.messages import (
     Outcome,
     OutcomeKind,
     Outcomes,
+    Progress,
     Query,
     Recorded,
     Refused,
@@ -137,8 +139,8 @@ class Peer:
         self.outbox.append(Goodbye("stopping"))
         self.session = 0
 
-    def send(self, message: Submit | Query) -> None:
-        """Pass on what an app wants."""
+    def send(self, message: Submit | Query | Cancel | Progress) -> None:
+        """Pass on what an app or a service wants."""
         self.outbox.append(message)
 
     def _limits(self) -> list[Limit]:

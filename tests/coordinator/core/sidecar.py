@@ -6,6 +6,8 @@ from protocol.messages import (
     Accepted,
     Answer,
     Batch,
+    Cancel,
+    Cancellation,
     Declaration,
     Demand,
     Failure,
@@ -21,15 +23,19 @@ from protocol.messages import (
     Outcome,
     OutcomeKind,
     Outcomes,
+    Progress,
     Query,
     Question,
     Recorded,
     Reply,
     Result,
+    Revoke,
+    Revoked,
     Running,
     Status,
     Submission,
     Submit,
+    Update,
     Verdict,
     Welcome,
 )
@@ -166,9 +172,26 @@ class Sidecar:
 
     # Asking
 
-    def ask(self, task_id: bytes, request: int = 0, *, wait_ms: int = 0) -> None:
+    def ask(
+        self, task_id: bytes, request: int = 0, *, wait_ms: int = 0, revision: int = -1
+    ) -> None:
         """Ask for a task's status; the answer is among ``replies``."""
-        self.say(Query([Question(request, task_id, wait_ms)]))
+        self.say(Query([Question(request, task_id, wait_ms, revision)]))
+
+    def cancel(self, task_id: bytes, reason: str = "") -> Reply:
+        """Cancel a task and return the reply."""
+        self._requests += 1
+        self.say(Cancel([Cancellation(self._requests, task_id, reason)]))
+        (reply,) = [reply for reply in self.replies() if reply.request == self._requests]
+        return reply
+
+    def progress(self, task: GrantedTask, **told: Any) -> None:
+        """Tell of an attempt."""
+        self.say(Progress([Update(task.id, task.token, **told)]))
+
+    def revoked(self) -> list[Revoked]:
+        """Return what it was told to stop so far."""
+        return [r for m in self.received() if isinstance(m, Revoke) for r in m.revoked]
 
     def status(self, task_id: bytes) -> Status:
         """Return a task's status."""

@@ -4,6 +4,7 @@ import pytest
 
 from coordinator.core import granting, layout, ledger, ready_queue
 from coordinator.core.shard import Tick
+from protocol import codec
 from protocol.limits import BATCH_BYTES_MAX
 from protocol.messages import (
     Demand,
@@ -19,6 +20,7 @@ from protocol.messages import (
 )
 from tests.coordinator.core.bench import Bench, small_windows
 from tests.coordinator.core.sidecar import EMAIL, Sidecar, failed, lease_of, success
+from tests.protocol.examples import CARRIED
 from tests.support.builders import FIRST_MS, a_batch, a_submission, task_id
 
 
@@ -77,6 +79,27 @@ class TestGrant:
         assert (task.attempt, task.attempts_max, task.delivery, task.timeout_ms) == (2, 5, 2, 9)
         assert (task.submitted_ms, task.content_type) == (FIRST_MS, "text/plain")
         assert task.extras == {"collection": "c", "priority": 1, "last_error": "ValueError"}
+
+    def test_carries_what_the_submitter_gave_for_the_handler(self) -> None:
+        bench = Bench()
+        sidecar = Sidecar(bench)
+        sidecar.submit(a_submission(options=CARRIED | {"attempts_max": 5}))
+        bench.crash()
+        sidecar.hello()
+        sidecar.serve()
+        assert (sidecar.grant().extras, sidecar.grant().attempts_max) == (CARRIED, 5)
+
+    def test_that_carries_much_fits_into_messages(self) -> None:
+        sidecar = Sidecar(Bench())
+        meta = {f"{i:064}": "\U0001f600" * 256 for i in range(16)}
+        options = CARRIED | {"baggage": "x" * 1024, "meta": meta}
+        sidecar.submit(*[a_submission(n, options=options) for n in range(1, 201)])
+
+        sidecar.serve()
+
+        grants = [message for message in sidecar.received() if isinstance(message, Grant)]
+        assert max(len(codec.encode(grant)) for grant in grants) <= BATCH_BYTES_MAX
+        assert len(sidecar.granted()) == 200
 
     def test_has_the_policy_of_the_handler_unless_the_task_has_its_own(self) -> None:
         sidecar = Sidecar(Bench())

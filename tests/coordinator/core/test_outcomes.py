@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from coordinator.core import outcomes
 from coordinator.core.retry import backoff_ms, jitter_of
 from protocol.errors import Code
 from protocol.limits import ERROR_MESSAGE_CHARS_MAX, HISTORY_MAX
@@ -41,6 +42,10 @@ class Case:
         """Report on the lease at hand."""
         value = Failure(**{"error_type": "ValueError"} | failure)
         return self.sidecar.report(failed(self.lease, kind, value))[0]
+
+    def returned(self) -> Outcome:
+        """Return the outcome that gives the lease at hand back unused."""
+        return Outcome(self.lease.id, self.lease.token, RETURNED, 0, None)
 
     def again(self) -> GrantedTask:
         """Let the longest wait pass, and take the lease that is then at hand."""
@@ -201,11 +206,33 @@ class TestFatal:
 class TestReturned:
     def test_is_ready_again_at_once_and_not_charged(self) -> None:
         case = Case(attempts_max=1)
-        case.report(RETURNED)
+        case.sidecar.report(case.returned())
         first, second = case.sidecar.granted()
         assert (second.attempt, second.delivery) == (1, 2)
         assert second.token > first.token
         assert case.task().history == []
+
+    def test_with_a_reason_is_remembered(self) -> None:
+        case = Case(attempts_max=1)
+        case.report(RETURNED, error_type="misrouted", message="404")
+        assert case.sidecar.grant().attempt == 1
+        assert case.sidecar.grant().extras == {"last_error": "misrouted"}
+        [record] = case.task().history
+        assert (record.outcome, record.error_type, record.message) == (RETURNED, "misrouted", "404")
+
+    def test_kills_the_task_that_nobody_keeps(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(outcomes, "RETURNS_MAX", 2)
+        case = Case(attempts_max=3)
+        case.report(RETRY)
+        case.again()
+        case.report(DEFER)
+        case.again()
+        for _ in range(3):
+            assert case.task().state is State.READY
+            case.lease = case.sidecar.grant()
+            case.sidecar.report(case.returned())
+        assert (case.task().state, case.task().deliveries) == (State.DEAD, 5)
+        assert case.task().error.startswith("returned too often; last: returned")
 
 
 class TestLost:

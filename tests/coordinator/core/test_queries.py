@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 
 from coordinator.core import waits
@@ -13,6 +15,7 @@ from protocol.messages import (
     Result,
     Running,
     State,
+    Status,
     Submit,
 )
 from tests.coordinator.core.bench import Bench
@@ -281,3 +284,110 @@ class TestWait:
             sidecar.bench.receive(sidecar.peer, Query([Question(7, task_id(), 4_000 + number)]))
         bench.settle()
         assert len(bench.shard._ledger.waits._deadlines) <= waits.SLACK + 3
+
+
+class TestRevision:
+    """A question that knows a revision is answered as soon as the task has another one."""
+
+    def watch(self, sidecar: Sidecar, wait_ms: int = 60_000) -> int:
+        """Ask for the next change; return the request."""
+        request = 100 + len(sidecar.replies())
+        revision = sidecar.status(task_id()).revision
+        sidecar.ask(task_id(), request, wait_ms=wait_ms, revision=revision)
+        assert request not in answered(sidecar), "answered before anything has changed"
+        return request
+
+    def test_of_every_change_that_can_be_seen(self) -> None:
+        bench = Bench()
+        sidecar = Sidecar(bench)
+        sidecar.declare(backoff_ms_min=500, backoff_ms_max=500)
+        sidecar.submit(a_submission(options={"delay_ms": 100}))
+        seen: list[State] = []
+
+        def change(do: Callable[[], object]) -> Status:
+            request = self.watch(sidecar)
+            do()
+            status = answered(sidecar)[request].status
+            assert status is not None
+            assert status.revision == sidecar.status(task_id()).revision
+            seen.append(status.state)
+            return status
+
+        change(lambda: bench.advance(100))
+        change(lambda: sidecar.demand(1))
+        lease = sidecar.grant()
+        change(lambda: sidecar.beat(Running(*lease_of(lease), 5)))
+        change(lambda: sidecar.progress(lease, permille=10))
+        change(lambda: sidecar.progress(lease, note="x"))
+        change(lambda: sidecar.progress(lease, checkpoint=b"x"))
+        assert change(lambda: sidecar.report(failed(lease))).attempts == 1
+        sidecar.beat()
+        change(lambda: bench.advance(500))
+        change(lambda: sidecar.demand(2))
+        change(lambda: sidecar.cancel(task_id()))
+        change(lambda: sidecar.report(failed(sidecar.grant())))
+
+        R, S, L = State.READY, State.SCHEDULED, State.LEASED
+        running = [State.RUNNING] * 4
+        assert seen == [R, L, *running, S, R, L, L, State.CANCELLED]
+
+    def test_that_is_out_of_date_is_answered_at_once(self) -> None:
+        sidecar = Sidecar(Bench())
+        sidecar.submit(a_submission())
+        sidecar.ask(task_id(), 5, wait_ms=60_000, revision=0)
+        assert 5 in answered(sidecar)
+
+    def test_that_is_out_of_date_is_answered_from_the_store(self) -> None:
+        bench = Bench()
+        sidecar = Sidecar(bench)
+        sidecar.submit(a_submission())
+        revision = sidecar.status(task_id()).revision
+        bench.crash()
+        sidecar.hello()
+
+        sidecar.ask(task_id(), 5, wait_ms=60_000, revision=revision)
+        assert 5 not in answered(sidecar), "a restart changes nothing that is seen"
+        sidecar.ask(task_id(), 6, wait_ms=60_000, revision=0)
+
+        assert 6 in answered(sidecar)
+        assert 5 not in answered(sidecar)
+
+    def test_of_a_task_that_has_ended_is_answered_at_once(self) -> None:
+        sidecar = Sidecar(Bench())
+        sidecar.submit(a_submission())
+        status = sidecar.cancel(task_id()).status
+        assert status is not None
+        sidecar.ask(task_id(), 5, wait_ms=60_000, revision=status.revision)
+        assert 5 in answered(sidecar)
+
+    def test_that_stays_is_answered_when_the_wait_is_over(self) -> None:
+        sidecar = Sidecar(Bench())
+        sidecar.submit(a_submission())
+        request = self.watch(sidecar, 2_000)
+        sidecar.bench.advance(2_000)
+        assert request in answered(sidecar)
+
+    def test_without_a_wait_means_nothing(self) -> None:
+        sidecar = Sidecar(Bench())
+        sidecar.submit(a_submission())
+        revision = sidecar.status(task_id()).revision
+        sidecar.ask(task_id(), 5, revision=revision)
+        assert 5 in answered(sidecar)
+
+    def test_wakes_nobody_who_waits_for_the_end(self) -> None:
+        sidecar = Sidecar(Bench())
+        sidecar.submit(a_submission())
+        sidecar.ask(task_id(), 5, wait_ms=60_000)
+        request = self.watch(sidecar)
+        sidecar.serve()
+        assert request in answered(sidecar)
+        assert 5 not in answered(sidecar)
+
+    def test_of_sidecars_that_come_and_go_is_the_same(self) -> None:
+        sidecar = Sidecar(Bench())
+        sidecar.submit(a_submission())
+        before = sidecar.status(task_id())
+        sidecar.declare()
+        after = sidecar.status(task_id())
+        assert (before.sidecars, after.sidecars) == (0, 1)
+        assert before.revision == after.revision

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from coordinator.core import layout, records
 from coordinator.core.handler import Handler
-from coordinator.core.task import Task
+from coordinator.core.task import Task, Told
 from protocol.messages import AttemptRecord, Priority, Result, State
 from tests.coordinator.core.bench import Bench
 from tests.coordinator.core.sidecar import Sidecar, failed, lease_of, success
@@ -37,6 +37,8 @@ def tasks(draw: st.DrawFn) -> Task:
     task.result = draw(st.none() | st.builds(Result, st.none() | texts, st.binary(max_size=50)))
     task.error = draw(texts)
     task.history = draw(st.lists(attempts, max_size=3))
+    checkpoint, cancelled = draw(st.none() | st.binary(max_size=50)), draw(st.none() | texts)
+    task.told = draw(st.sampled_from([None, Told(checkpoint, cancelled)]))
     return task
 
 
@@ -48,6 +50,18 @@ def fields_of(task: Task) -> dict[str, Any]:
 def test_task_comes_back_from_its_record(task: Task) -> None:
     decoded = records.decode(task.id, records.encode(task), HANDLERS.__getitem__)
     assert fields_of(decoded) == fields_of(task)
+
+
+@given(tasks())
+def test_record_of_a_leased_task_says_what_it_was_before_its_lease(task: Task) -> None:
+    task.state = State.LEASED
+    task.token, task.deliveries = task.token + 1, task.deliveries + 1
+    before = fields_of(task)
+    if task.token < 2**63:
+        decoded = records.decode(task.id, records.encode_before_lease(task), HANDLERS.__getitem__)
+        changed = {"state": State.READY, "token": task.token - 1}
+        assert fields_of(decoded) == before | changed | {"deliveries": task.deliveries - 1}
+        assert fields_of(task) == before
 
 
 @given(tasks(), st.data())

@@ -14,16 +14,20 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from coordinator.core.shard import StoreLevel, Tick
 from protocol.messages import (
+    Cancel,
+    Cancellation,
     Declaration,
     Failure,
     GrantedTask,
     Outcome,
     OutcomeKind,
+    Progress,
     Query,
     Question,
     Result,
     Submission,
     Submit,
+    Update,
 )
 from tests.coordinator.core.bench import small_windows
 from tests.coordinator.core.peer import TIMEOUT_MS, Peer
@@ -133,11 +137,23 @@ class Machine(RuleBasedStateMachine):
         self.peers[peer].send(Submit([a_batch(*tasks, request=self.requests)]))
 
     @precondition(lambda self: self.submitted)
-    @rule(peer=peers, data=st.data(), wait_ms=st.sampled_from([0, 500, 20_000]))
-    def ask(self, peer: int, data: st.DataObject, wait_ms: int) -> None:
+    @rule(
+        peer=peers,
+        data=st.data(),
+        wait_ms=st.sampled_from([0, 500, 20_000]),
+        revision=st.sampled_from([-1, 0]),
+    )
+    def ask(self, peer: int, data: st.DataObject, wait_ms: int, revision: int) -> None:
         task = data.draw(st.sampled_from(self.submitted))
         self.requests += 1
-        self.peers[peer].send(Query([Question(self.requests, task.id, wait_ms)]))
+        self.peers[peer].send(Query([Question(self.requests, task.id, wait_ms, revision)]))
+
+    @precondition(lambda self: self.submitted)
+    @rule(peer=peers, data=st.data())
+    def cancel(self, peer: int, data: st.DataObject) -> None:
+        task = data.draw(st.sampled_from(self.submitted))
+        self.requests += 1
+        self.peers[peer].send(Cancel([Cancellation(self.requests, task.id, "")]))
 
     # Sidecars
 
@@ -157,6 +173,14 @@ class Machine(RuleBasedStateMachine):
         if tasks:
             after_ms = data.draw(st.sampled_from([None, 0, 700]))
             sidecar.report(*[outcome(task, kind, after_ms) for task in tasks])
+
+    @rule(peer=peers, count=st.integers(1, 4), told=st.integers(-1, 1000))
+    def tell(self, peer: int, count: int, told: int) -> None:
+        tasks = list(self.peers[peer].held.values())[:count]
+        checkpoint = b"%d" % told if told % 2 else None
+        if tasks:
+            updates = [Update(task.id, task.token, told, "", checkpoint) for task in tasks]
+            self.peers[peer].send(Progress(updates))
 
     @rule(peer=peers, data=st.data(), kind=kinds)
     def report_late(self, peer: int, data: st.DataObject, kind: OutcomeKind) -> None:

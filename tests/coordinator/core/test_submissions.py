@@ -147,7 +147,7 @@ class TestSameIdAgain:
 
         verdict = sidecar.submit(a_submission())
 
-        assert verdict.rejections == []
+        assert (verdict.rejections, verdict.duplicates) == ([], [0])
         assert bench.pairs == before
 
     @pytest.mark.parametrize("change", [{"payload": b"other"}, {"handler": "email.other"}])
@@ -161,7 +161,14 @@ class TestSameIdAgain:
         verdict = sidecar.submit(a_submission(**change))
 
         assert [r.code for r in verdict.rejections] == [Code.DUPLICATE_ID]
+        assert verdict.duplicates == []
         assert bench.audit().tasks[task_id()].payload == a_submission().payload
+
+    def test_is_named_among_the_new_tasks_of_its_batch(self) -> None:
+        sidecar = Sidecar(Bench())
+        assert sidecar.submit(a_submission(2), a_submission(4)).duplicates == []
+        verdict = sidecar.submit(*[a_submission(n) for n in range(1, 6)])
+        assert (verdict.rejections, verdict.duplicates) == ([], [1, 3])
 
     def test_is_known_after_the_task_has_succeeded(self) -> None:
         bench = Bench()
@@ -182,7 +189,7 @@ class TestSameIdAgain:
 
         verdict = sidecar.submit(a_submission(), a_submission(), a_submission())
 
-        assert verdict.rejections == []
+        assert (verdict.rejections, verdict.duplicates) == ([], [1, 2])
         assert len(sidecar.granted()) == 1
 
     def test_twice_in_one_batch_with_other_content_keeps_the_first(self) -> None:
@@ -203,6 +210,7 @@ class TestSameIdAgain:
         bench.settle()
 
         assert first.verdict(1).rejections == second.verdict(1).rejections == []
+        assert (first.verdict(1).duplicates, second.verdict(1).duplicates) == ([], [0])
         assert [r.code for r in third.verdict(1).rejections] == [Code.DUPLICATE_ID]
         assert bench.audit().problems() == []
 

@@ -35,6 +35,11 @@ def test_every_state_that_waits_may_end_by_expiry() -> None:
     assert {CHANGES[state][Change.EXPIRE] for state in waiting} == {State.EXPIRED}
 
 
+def test_every_state_that_has_not_ended_may_be_cancelled() -> None:
+    going_on = [state for state in CHANGES if not state.terminal]
+    assert {CHANGES[state][Change.CANCEL] for state in going_on} == {State.CANCELLED}
+
+
 def test_option_of_the_task_wins() -> None:
     task = a_task()
     assert task.option("attempts_max", 5) == 5

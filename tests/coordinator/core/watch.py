@@ -41,6 +41,8 @@ class Watch(Bench):
         """Every task that was acknowledged."""
         self.ends: dict[bytes, End] = {}
         """How each task ended, from the first commit that said so."""
+        self.cancelled: set[bytes] = set()
+        """Every task of which somebody was told that it is cancelled, or will be."""
         self.removed: set[bytes] = set()
         self.reborn: set[bytes] = set()
         self.tokens: dict[bytes, int] = {}
@@ -61,6 +63,8 @@ class Watch(Bench):
         for task_id, task in self.seen.tasks.items():
             if task_id in self.removed:
                 self._forget(task_id)
+            if task_id in self.cancelled and task.state.terminal:
+                assert task.state in (State.CANCELLED, State.SUCCEEDED), "it was to be cancelled"
             if task_id in self.ends:
                 assert end_of(task) == self.ends[task_id], "an end has changed"
             elif task.state.terminal:
@@ -78,6 +82,7 @@ class Watch(Bench):
         del self.ends[task_id]
         self.tokens.pop(task_id, None)
         self.accepted.pop(task_id, None)
+        self.cancelled.discard(task_id)
         for peer in self.peers:
             peer.finished = [outcome for outcome in peer.finished if outcome.id != task_id]
 
@@ -115,6 +120,9 @@ class Watch(Bench):
                 for status in [reply.status for reply in replies if reply.status is not None]:
                     if status.state.terminal:
                         assert self.ends[status.id][0] == status.state, "an answer from nowhere"
+                    elif status.cancelling and status.id not in self.ends:
+                        assert self.seen.tasks[status.id].cancelling, "an answer from nowhere"
+                        self.cancelled.add(status.id)
         if peer is not None:
             peer.inbox.append(outgoing.message)
 
@@ -128,9 +136,12 @@ class Watch(Bench):
         assert task.token > self.tokens.get(task.id, 0), "a token that does not grow"
         self.tokens[task.id] = task.token
         assert task.id not in self.ends, "a task that has ended runs again"
+        assert task.id not in self.cancelled, "a task that was cancelled runs again"
         assert (task.id, task.token) in self.seen.leases, "a grant without a lease"
         record = self.seen.tasks[task.id]
         assert task.attempt == record.attempts + 1 <= self.attempts_max(record)
+        checkpoint = None if record.told is None else record.told.checkpoint
+        assert (task.extras or {}).get("checkpoint") == checkpoint, "not what was saved"
         assert task.payload == self.accepted.get(task.id, task).payload, "not what was submitted"
         for peer in self.peers:
             assert not peer.believes_in(task.id, task.token), "two attempts at once"

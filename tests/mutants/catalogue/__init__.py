@@ -1,6 +1,7 @@
 """All bugs that are put back, by what they are about."""
 
 from tests.mutants.catalogue import (
+    cancelling,
     leases,
     receipts,
     resuming,
@@ -19,6 +20,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *tasks.MUTANTS,
     *leases.MUTANTS,
     *resuming.MUTANTS,
+    *cancelling.MUTANTS,
     *sidecars.MUTANTS,
     *spooling.MUTANTS,
 )

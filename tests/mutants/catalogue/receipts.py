@@ -74,8 +74,8 @@ MUTANTS = (
         [
             Edit(
                 "coordinator.core.submissions",
-                "if not self._same(task, record):\n",
-                "if not self._same(task, record):\n                    self._accept(now, task)\n",
+                "                    self._ledger.count(Code.DUPLICATE_ID)\n",
+                "                    self._accept(now, task)\n",
             )
         ],
         a_test(f"{_SUBMIT}test_other_content_is_rejected_and_the_first_is_unharmed"),

@@ -27,7 +27,6 @@ def test_running_attempt_is_told_to_stop_once_and_what_it_came_to_is_passed_on()
     cancel(driver, 1)
 
     assert driver.revoked() == [m.Revoked(task_id(1), 1, "cancelled")]
-    assert driver.told(m.Recall) == []
     failed = an_outcome(1, kind=RETRY, value=m.Failure("Cancelled"))
     driver.tell(failed)
     assert driver.outcomes() == [failed]
@@ -91,17 +90,13 @@ def test_task_that_waits_here_is_given_back_and_no_other() -> None:
     assert driver.handed() == [task_id(3)]
 
 
-def test_task_that_waits_at_the_service_is_recalled_before_it_is_revoked() -> None:
-    """It may have begun, since an outcome may be on its way: then it must stop, and say so."""
+def test_lease_of_a_task_that_waits_at_the_service_stands_until_it_has_answered() -> None:
+    """It may have begun, since an outcome may be on its way."""
     driver = running(1, 2)
 
     cancel(driver, 2)
 
-    sent = [message for _, message in driver.to_local]
-    assert sent == [
-        m.Recall([m.Lease(task_id(2), 1)]),
-        m.Revoke([m.Revoked(task_id(2), 1, "cancelled")]),
-    ]
+    assert driver.revoked() == [m.Revoked(task_id(2), 1, "cancelled")]
     assert driver.outcomes() == [], "nothing is said of it before the service has answered"
     given_back = m.Outcome(task_id(2), 1, RETURNED, 0, None)
     driver.tell(given_back)

@@ -61,7 +61,8 @@ class SidecarMachine(RuleBasedStateMachine):
         self.handed_ms: dict[Key, int] = {}
         self.silent_ms: dict[Key, int] = {}
         """When attempts that were revoked at their timeout are reported without their word."""
-        self.recalled: set[Key] = set()
+        self.unanswered: set[Key] = set()
+        """Leases revoked since their task was cancelled; the service has not answered."""
         self.revoked_as_cancelled: set[Key] = set()
         """Attempts that had begun when they were told to stop since their task was cancelled."""
         self.reconnects = 0
@@ -101,8 +102,6 @@ class SidecarMachine(RuleBasedStateMachine):
                 self.see_tasks(to, message)
             elif isinstance(message, m.Revoke):
                 self.see_revoked(message)
-            elif isinstance(message, m.Recall):
-                self.recalled |= {(x.id, x.token) for x in message.leases}
         for sent in self.driver.to_coordinator:
             self.see(sent)
         self.driver.forget()
@@ -125,7 +124,9 @@ class SidecarMachine(RuleBasedStateMachine):
 
     def see_revoked(self, message: m.Revoke) -> None:
         for revoked in message.revoked:
-            if revoked.reason == "timeout":
+            if revoked.reason == "cancelled":
+                self.unanswered.add((revoked.id, revoked.token))
+            elif revoked.reason == "timeout":
                 key = (revoked.id, revoked.token)
                 assert key not in self.silent_ms, "an attempt timed out twice"
                 assert self.driver.now_ms >= self.handed_ms[key] + ATTEMPT_MS
@@ -333,20 +334,20 @@ class SidecarMachine(RuleBasedStateMachine):
             self.driver.tell(*told, connection=number)
         self.look()
 
-    @precondition(lambda self: self.recalled)
+    @precondition(lambda self: self.unanswered)
     @rule()
     def give_back(self) -> None:
-        """Let services answer what they were asked to give back, and have not begun."""
+        """Let services answer for what was revoked and has not begun."""
         self.void()
         for number, service in self.services.items():
-            waiting = [key for key in service.queue[service.slots :] if key in self.recalled]
+            waiting = [key for key in service.queue[service.slots :] if key in self.unanswered]
             for key in waiting:
                 service.queue.remove(key)
                 self.ended(key, m.Outcome(*key, RETURNED, 0, None))
             if waiting:
                 told = [m.Outcome(*key, RETURNED, 0, None) for key in waiting]
                 self.driver.tell(*told, connection=number)
-        self.recalled.clear()
+        self.unanswered.clear()
         self.look()
 
     @precondition(lambda self: self.services)
