@@ -46,7 +46,7 @@ def sidecar() -> Iterator[Sidecar]:
     """A sidecar whose service and coordinator are there."""
     with System() as system:
         started = system.sidecar("email", system.coordinator())
-        system.service("email", started, SERVICE)
+        system.service("email-1", started, SERVICE)
         with Client(started.socket_path) as client:
             wait_for_services(started, client)
         yield started
@@ -209,13 +209,13 @@ def test_settings_that_cannot_be_exit_with_2_and_are_named(
 def test_signal_ends_each_process_with_0(system: System, number: signal.Signals) -> None:
     coordinator = system.coordinator()
     sidecar = system.sidecar("email", coordinator)
-    service = system.service("email", sidecar, SERVICE)
+    service = system.service("email-1", sidecar, SERVICE)
     with Client(sidecar.socket_path) as client:
         wait_for_services(sidecar, client)
 
     ends = {process.name: ended(process, number) for process in (service, sidecar, coordinator)}
 
-    assert ends == {"email": 0, "sidecar-email": 0, "coordinator": 0}
+    assert ends == {"email-1": 0, "sidecar-email": 0, "coordinator": 0}
     assert not sidecar.socket_path.exists()
 
 
