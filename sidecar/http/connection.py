@@ -72,8 +72,8 @@ class HttpConnection(Caller, asyncio.Protocol):
         self._lingers = False
         self._reading = True
         self._peer_reads = True
-        self._since: float | None = None
-        """When the request that is arriving began."""
+        self._arriving = False
+        """Whether it is being waited for the rest of a request."""
         self.due = NEVER
         """When this connection has waited long enough."""
 
@@ -89,7 +89,7 @@ class HttpConnection(Caller, asyncio.Protocol):
             return
         arrived = self._reader.feed(data)
         if arrived:
-            self._since = None
+            self._arriving = False
             self.due = NEVER
             self._arrived.extend(arrived)
         self._work()
@@ -136,20 +136,22 @@ class HttpConnection(Caller, asyncio.Protocol):
         """Do what is due by now."""
         if now < self.due:
             return
-        if self._since is not None and not self._lingers:
+        self.due = NEVER
+        if self._closing or (not self._arriving and self._transport.get_write_buffer_size()):
+            self.abort()  # It does not read the end of it.
+        elif not self._arriving:
+            self.close()
+        else:
             detail = f"the request did not arrive within {REQUEST_SECONDS:g} s"
             self._reader.problem = Problem(408, "request_too_slow", detail, "send it in one piece")
             self._work()
-        elif self._lingers or self._transport.get_write_buffer_size():
-            self.abort()
-        else:
-            self.close()
 
     def close(self) -> None:
         """Close once what was written has left."""
         self._flush()
         self._closing = True
         self._transport.close()
+        self._give_up_in(REQUEST_SECONDS)
 
     def abort(self) -> None:
         """Close at once."""
@@ -235,8 +237,7 @@ class HttpConnection(Caller, asyncio.Protocol):
         if self._told_problem and not self._half_closed and not self._transport.is_closing():
             self._lingers = self._closing = True
             self._transport.write_eof()
-            self.due = self._host.now() + LINGER_SECONDS
-            self._host.due(self.due)
+            self._give_up_in(LINGER_SECONDS)
             self._set_reading()
         else:
             self.close()
@@ -253,10 +254,13 @@ class HttpConnection(Caller, asyncio.Protocol):
 
     # How to go on
 
+    @property
+    def _full(self) -> bool:
+        """Whether as much is being worked on as may be."""
+        return len(self._queue) >= PIPELINED_MAX or bool(self._arrived)
+
     def _set_reading(self) -> None:
-        reading = self._lingers or (
-            self._peer_reads and not self._arrived and len(self._queue) < PIPELINED_MAX
-        )
+        reading = self._lingers or (self._peer_reads and not self._full)
         if reading != self._reading and not self._transport.is_closing():
             self._reading = reading
             if reading:
@@ -266,21 +270,22 @@ class HttpConnection(Caller, asyncio.Protocol):
 
     def _set_due(self) -> None:
         """Set when to give up; bytes that begin no request change nothing."""
-        if self._reader.midway:
-            if self._since is not None:
-                return
-            self._since = self._host.now()
-            self.due = self._since + REQUEST_SECONDS
+        if self._full:
+            self._arriving = False  # The rest is not slow: it is not read.
+            self.due = NEVER
+        elif self._reader.midway:
+            if not self._arriving:
+                self._arriving = True
+                self._give_up_in(REQUEST_SECONDS)
         elif self._queue:
             self.due = NEVER
-            return
         elif self._half_closed:
             self.close()
-            return
         elif self.due == NEVER:
-            self.due = self._host.now() + IDLE_SECONDS
-        else:
-            return
+            self._give_up_in(IDLE_SECONDS)
+
+    def _give_up_in(self, seconds: float) -> None:
+        self.due = self._host.now() + seconds
         self._host.due(self.due)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import requests
@@ -80,6 +81,25 @@ def test_task_that_failed_tells_why(stage: Stage) -> None:
     assert (attempt["outcome"], attempt["message"]) == ("fatal", "no such address")
 
 
+def test_task_is_followed_from_its_submission_to_its_end(stage: Stage) -> None:
+    made = stage.submit("a@b.c").json()
+    with stage.session.get(f"{TASKS}/{made['id']}/events", stream=True) as response:
+        events = documents(response)
+        assert next(events)["state"] == "ready"
+        stage.serve()
+        states = [event["state"] for event in events]
+
+    assert states[-1] == "succeeded"
+    assert response.headers["Content-Type"] == "text/event-stream"
+
+
+def documents(response: requests.Response) -> Iterator[Any]:
+    """Give the document of each event."""
+    for line in response.iter_lines():
+        if line.startswith(b"data: "):
+            yield json.loads(line.removeprefix(b"data: "))
+
+
 def test_batch_runs_but_for_its_bad_lines(stage: Stage) -> None:
     stage.serve()
     lines = [
@@ -120,3 +140,35 @@ def test_app_that_insists_on_the_coordinator_is_told_that_it_is_away(stage: Stag
 
     assert (response.status_code, response.json()["code"]) == (503, "unavailable")
     assert response.headers["Retry-After"] == "1"
+
+
+def test_key_makes_one_task_of_many_requests(stage: Stage) -> None:
+    first = stage.submit("a@b.c", Idempotency_Key="k")
+    again = stage.submit("a@b.c", Idempotency_Key="k")
+    other = stage.submit("x@y.z", Idempotency_Key="k")
+
+    assert (first.status_code, again.status_code, other.status_code) == (202, 200, 422)
+    assert again.headers["Task-Duplicate"] == "true"
+    assert again.json()["id"] == first.json()["id"]
+    assert other.json()["code"] == "duplicate_id"
+
+
+def test_waiting_task_is_cancelled_at_once(stage: Stage) -> None:
+    url = unix.BASE_URL + stage.submit("a@b.c").headers["Location"]
+
+    response = stage.session.delete(f"{url}?reason=no%20need")
+
+    assert (response.status_code, response.json()["state"]) == (200, "cancelled")
+    assert "no need" in response.json()["error"]
+    assert stage.session.delete(url).json()["state"] == "cancelled"
+    assert stage.session.get(f"{url}?wait=10").json()["state"] == "cancelled"
+
+
+def test_unknown_task_is_not_found(stage: Stage) -> None:
+    url = f"{TASKS}/018f2b4c-5a3e-7c10-8a44-2f1f0a9b3c5d"
+    answers = [
+        stage.session.get(url),
+        stage.session.delete(url),
+        stage.session.get(f"{url}/events"),
+    ]
+    assert [response.status_code for response in answers] == [404, 404, 404]

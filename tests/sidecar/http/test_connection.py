@@ -6,10 +6,11 @@ import pytest
 
 from protocol.messages import Attach, Attached, Goodbye, Refused, Submit
 from sidecar.gateway.connection import UNREAD_BYTES_MAX
-from sidecar.http.connection import PIPELINED_MAX
+from sidecar.http.connection import NEVER, PIPELINED_MAX
 from sidecar.http.exchange import Exchange, Route
 from tests.sidecar.http.wire import Wire
 
+LATE = 1e15
 GET = b"GET /held HTTP/1.1\r\n\r\n"
 
 
@@ -243,3 +244,53 @@ def test_room_of_a_body_is_given_back_when_its_request_is_served(wire: Wire) -> 
     wire.request("POST", "/v1/tasks/a.b", b"{}")
     wire.request("POST", "/v1/tasks", b'{"handler": "a.b"}')
     assert wire.server.room.left == before
+
+
+def test_slow_request_behind_an_open_one_is_told_so_in_its_turn() -> None:
+    holder = Holder()
+    with Wire(holder.routes) as wire:
+        wire.send(GET + b"GET /held HTT")
+        wire.call(lambda: wire.connection.look(LATE))
+        assert wire.responses() == []
+        assert wire.connection.due == NEVER  # Or the loop would spin.
+
+        wire.call(lambda: holder.exchanges[0].respond(200))
+        assert [r.status for r in wire.responses()] == [200, 408]
+
+
+def test_client_that_does_not_read_its_last_answer_is_cut_off_in_the_end(wire: Wire) -> None:
+    wire.transport.unread_bytes = 1
+    wire.send(b"GET /livez HTTP/1.1\r\nConnection: close\r\n\r\nGET")
+    assert wire.transport.closed and not wire.transport.aborted
+    assert wire.connection.due < NEVER
+
+    wire.call(lambda: wire.connection.look(LATE))
+    assert wire.transport.aborted
+
+
+def test_idle_client_that_has_not_read_its_answer_is_cut_off(wire: Wire) -> None:
+    wire.transport.unread_bytes = 1
+    wire.request("GET", "/livez")
+    wire.call(lambda: wire.connection.look(LATE))
+    assert wire.transport.aborted
+
+
+def test_pipelining_client_is_not_taken_for_a_slow_one() -> None:
+    holder = Holder()
+    with Wire(holder.routes) as wire:
+        wire.send(GET[:4])
+        first = wire.connection.due
+        wire.call(lambda: None)
+        wire.send(GET[4:] + GET[:4])
+        assert first < wire.connection.due < NEVER
+
+
+def test_request_of_which_the_rest_is_not_read_is_not_slow() -> None:
+    holder = Holder()
+    with Wire(holder.routes) as wire:
+        wire.send(GET * PIPELINED_MAX + GET[:4])
+        assert not wire.transport.reading
+        assert wire.connection.due == NEVER
+
+        wire.call(lambda: holder.exchanges[0].respond(200))
+        assert wire.connection.due < NEVER
