@@ -110,7 +110,9 @@ def _processors(console: bool, *, colors: bool) -> list[Processor]:
         _tame,
     ]
     if console:
-        return [*shared, structlog.dev.ConsoleRenderer(colors=colors)]
+        # Not rich's tracebacks, if it is installed: they show local variables, and so payloads.
+        plain = structlog.dev.plain_traceback
+        return [*shared, structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
     return [
         *shared,
         structlog.processors.format_exc_info,

@@ -1,12 +1,21 @@
 """All paths there are. To add one: a row here; the router and the document follow."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from coordinator.core import overview
 from coordinator.core.overview import HandlerDetail, HandlerRow, SidecarRow
 from coordinator.core.task_view import TaskDetail
-from coordinator.http import event_stream, exposition, health, metrics, openapi, status, tasks
+from coordinator.http import (
+    event_stream,
+    exposition,
+    health,
+    metrics,
+    oldest,
+    openapi,
+    status,
+    tasks,
+)
 from coordinator.http.access import Access
 from coordinator.http.problems import Problem
 from coordinator.http.routes import Parameter, Request, Route
@@ -46,7 +55,10 @@ async def _handler(access: Access, request: Request) -> HandlerDetail:
     handler = access.ledger.handlers.get(name)
     if handler is None:
         raise Problem("unknown_handler", f"no task of {name!r} was submitted, and nobody serves it")
-    return overview.handler_detail(handler, access.observation.rates, access.now())
+    now = access.now()
+    detail = overview.handler_detail(handler, access.observation.rates, now)
+    age = (await oldest.oldest_of(access, [handler], now)).get(handler.number)
+    return replace(detail, handler=replace(detail.handler, oldest_ready_ms=age))
 
 
 async def _sidecars(access: Access, _request: Request) -> SidecarList:

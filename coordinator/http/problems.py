@@ -26,7 +26,6 @@ CODES: dict[str, tuple[int, str, str]] = {
     "wrong_method": (405, "This path has no such method", "see /openapi.json"),
     "internal": (500, "The coordinator has failed", "its log says why; please report it"),
     "too_many_watchers": (503, "Too many watch the events already", "close some, or poll"),
-    "stopping": (503, "The coordinator stops", "ask again when it is back"),
 }
 """Status, title and hint of each code."""
 

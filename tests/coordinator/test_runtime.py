@@ -10,7 +10,7 @@ import pytest
 
 from coordinator.core import layout
 from coordinator.errors import StoreError
-from coordinator.runtime import SLEEP_MS_MAX, now
+from coordinator.runtime import SLEEP_MS_MAX, _fail, now
 from coordinator.store.lmdb_store import LmdbStore
 from coordinator.store.memory_store import MemoryStore
 from protocol import codec
@@ -33,6 +33,17 @@ STOP_SECONDS = 8.0
 
 def success(task: m.GrantedTask) -> m.Outcome:
     return m.Outcome(task.id, task.token, m.OutcomeKind.SUCCESS, 0, None)
+
+
+def test_connection_of_the_http_side_that_fails_ends_nothing() -> None:
+    async def body() -> None:
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        _fail(failed, {"message": "", "exception": ValueError(), "transport": object()})
+        assert not failed.done()
+        _fail(failed, {"message": "", "exception": ValueError(), "handle": object()})
+        assert isinstance(failed.exception(), ValueError)
+
+    asyncio.run(body())
 
 
 class TestCommit:

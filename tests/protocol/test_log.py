@@ -131,3 +131,21 @@ def test_reader_that_has_gone_is_survived() -> None:
     writer.stop()
 
     assert not writer.is_running
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_traceback_shows_no_local_variables(form: str) -> None:
+    out = io.StringIO()
+    writer = log.set_up(form, "info", out)
+
+    def fail(payload: str) -> None:
+        raise ValueError(f"{len(payload)} bytes")
+
+    try:
+        fail("canary" * 3)
+    except ValueError:
+        log.logger("http").error("request_failed", exc_info=True)
+    writer.stop()
+
+    assert "ValueError: 18 bytes" in out.getvalue()
+    assert "canarycanary" not in out.getvalue()

@@ -8,6 +8,7 @@ import jsonschema_rs
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from coordinator.http import event_stream, metrics, status
 from coordinator.http.endpoints import ROUTES
 from coordinator.http.openapi import document
 from coordinator.store.memory_store import MemoryDisk, MemoryStore
@@ -186,12 +187,12 @@ def test_age_of_the_oldest_is_known_also_when_it_is_in_the_store_only() -> None:
 def test_full_store_is_critical_and_not_ready_but_alive() -> None:
     async def body(asked: Asked) -> None:
         asked.running._seen.refusal = "the store holds too much"
-        status = (await asked.get("/v1/status")).json
+        told = (await asked.get("/v1/status")).json
         ready = await asked.get("/readyz")
         live = await asked.get("/livez")
 
-        assert status["verdict"] == "critical"
-        assert status["reasons"][0]["code"] == "store_full"
+        assert told["verdict"] == "critical"
+        assert told["reasons"][0]["code"] == "store_full"
         assert ready.status == 503
         jsonschema_rs.validate(schema_of("/readyz", 503), ready.json)
         assert {"name": "room", "ok": False, "detail": "the store holds too much"} in ready.json[
@@ -285,3 +286,61 @@ class TestEvents:
 async def first(lines: Any, count: int) -> Any:
     for _ in range(count):
         yield await anext(lines)
+
+
+def test_handlers_beyond_the_first_are_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "HANDLERS_MAX", 2)
+
+    async def body(asked: Asked) -> None:
+        await asked.line.hello()
+        for number in range(1, 6):
+            await asked.line.submit(a_submission(number, handler=f"email.h{number}"))
+
+        text = (await asked.get("/metrics")).text
+
+        assert 'pillion_tasks_submitted_total{handler="email.h2"} 1' in text
+        assert 'pillion_tasks_submitted_total{handler="other"} 3' in text
+        assert 'pillion_tasks{handler="other",state="ready"} 3' in text
+        assert "email.h3" not in text
+
+    asking(body)
+
+
+def test_too_many_watchers_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_stream, "WATCHERS_MAX", 1)
+
+    async def body(asked: Asked) -> None:
+        async with asked.lines("/v1/events") as lines:
+            await anext(lines)
+            refused = await asked.get("/v1/events")
+            assert (refused.status, refused.json["code"]) == (503, "too_many_watchers")
+
+    asking(body)
+
+
+def test_watcher_that_has_gone_is_forgotten() -> None:
+    async def body(asked: Asked) -> None:
+        ring = asked.running._seen.events
+        async with asked.lines("/v1/events") as lines:
+            await anext(lines)
+            assert ring.watchers == 1
+        async with asyncio.timeout(20):
+            while ring.watchers:
+                ring.add(0, "noise", {})  # Whoever has gone is found at the next write.
+                await asyncio.sleep(0)
+
+    asking(body)
+
+
+def test_endpoint_that_fails_ends_its_request_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def body(asked: Asked) -> None:
+        monkeypatch.setattr(status, "report", None)
+        failed = await asked.get("/v1/status")
+        assert (failed.status, failed.json["code"]) == (500, "internal")
+        assert failed.json["detail"] == "TypeError"
+        await asked.line.hello()
+        assert (await asked.get("/livez")).status == 200
+
+    asking(body)
