@@ -119,6 +119,7 @@ class Settlement:
         failure = Failure(error_type, f"{message}; submit the task again, with another id")
         sidecar = "" if task.session is None else task.session.sidecar
         self._ledger.end_lease(task)
+        task.handler.figures.attempts[AttemptResult.FATAL] += 1
         self._ledger.count(error_type)
         self._ledger.note(error_type, task_id=task.id.hex(), handler=task.handler.name)
         outcome = Outcome(task.id, task.token, OutcomeKind.FATAL, 0, failure)
