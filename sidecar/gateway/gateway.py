@@ -100,7 +100,10 @@ class Gateway:
         return Connection(self._number, self)
 
     def join(self, make: Callable[[int], P]) -> P:
-        """Make a peer of this process out of its number, and return it."""
+        """Make a peer of this process out of its number, and return it.
+
+        It may tell something once this has returned, and not before.
+        """
         self._number += 1
         peer = make(self._number)
         self._peers[peer.number] = peer

@@ -112,12 +112,12 @@ class HttpConnection(Caller, asyncio.Protocol):
     def pause_writing(self) -> None:
         """Read nothing more from a client that does not read."""
         self._peer_reads = False
-        self._set_reading()
+        self._set_reading(full=self._full)
 
     def resume_writing(self) -> None:
         """Go on."""
         self._peer_reads = True
-        self._set_reading()
+        self._set_reading(full=self._full)
 
     def deliver(self, messages: list[Message]) -> None:
         """Take what the core tells."""
@@ -182,8 +182,9 @@ class HttpConnection(Caller, asyncio.Protocol):
         self._corked = False
         self._flush()
         if not self._closing:
-            self._set_reading()
-            self._set_due()
+            full = self._full
+            self._set_reading(full=full)
+            self._set_due(full=full)
 
     def _end(self, problem: Problem) -> None:
         """Answer everything with a problem, and close behind it."""
@@ -238,7 +239,7 @@ class HttpConnection(Caller, asyncio.Protocol):
             self._lingers = self._closing = True
             self._transport.write_eof()
             self._give_up_in(LINGER_SECONDS)
-            self._set_reading()
+            self._set_reading(full=False)
         else:
             self.close()
 
@@ -257,10 +258,10 @@ class HttpConnection(Caller, asyncio.Protocol):
     @property
     def _full(self) -> bool:
         """Whether as much is being worked on as may be."""
-        return len(self._queue) >= PIPELINED_MAX or bool(self._arrived)
+        return bool(self._arrived) or len(self._queue) >= PIPELINED_MAX
 
-    def _set_reading(self) -> None:
-        reading = self._lingers or (self._peer_reads and not self._full)
+    def _set_reading(self, *, full: bool) -> None:
+        reading = self._lingers or (self._peer_reads and not full)
         if reading != self._reading and not self._transport.is_closing():
             self._reading = reading
             if reading:
@@ -268,9 +269,9 @@ class HttpConnection(Caller, asyncio.Protocol):
             else:
                 self._transport.pause_reading()
 
-    def _set_due(self) -> None:
+    def _set_due(self, *, full: bool) -> None:
         """Set when to give up; bytes that begin no request change nothing."""
-        if self._full:
+        if full:
             self._arriving = False  # The rest is not slow: it is not read.
             self.due = NEVER
         elif self._reader.midway:

@@ -47,7 +47,7 @@ class Router:
                 if expected != part:
                     if expected[:1] != "{" or not part:
                         break
-                    params[expected[1:-1]] = unquote(part)
+                    params[expected[1:-1]] = unquote(part) if "%" in part else part
             else:
                 return route, params
         return None
@@ -72,7 +72,7 @@ def read_target(target: bytes) -> tuple[str, dict[str, str]]:
         Problem: It is no target that this server can have.
     """
     path, _, query = target.decode("latin-1").partition("?")
-    if not path.startswith("/"):
+    if path[:1] != "/":
         scheme, found, rest = path.partition("://")
         path = "/" + rest.partition("/")[2] if found and scheme.isalpha() else path
     if not query:

@@ -29,7 +29,7 @@ def submit(exchange: Exchange) -> None:
     wait = None if prefer is None else _read_prefer(prefer)
     tasks = encode_batch([task])
     request.body = b""  # An exchange may wait for long; its payload is on its way.
-    task = task._replace(payload=b"")
+    task = Submission(task.id, task.handler, b"", None, task.options)
 
     def told(verdict: Verdict) -> None:
         problem = of_verdict(verdict, 0)
