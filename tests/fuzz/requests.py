@@ -202,6 +202,8 @@ class Answers:
     def __init__(self, methods: list[str]) -> None:
         self._methods = methods
         self.statuses: list[int] = []
+        self.to_the_end = False
+        """Whether the last answer ends with the connection: of an old client, and streamed."""
         self._body = b""
         self._kind = ""
 
@@ -235,7 +237,10 @@ class Answers:
             return int(lower.split(b"\r\ncontent-length: ")[1].split(b"\r\n")[0])
         if b"\r\ntransfer-encoding: chunked" in lower:
             return rest.index(b"0\r\n\r\n") + 5 if b"0\r\n\r\n" in rest else len(rest)
-        return 0 if lower.startswith((b"http/1.1 204", b"http/1.1 304")) else len(rest)
+        if lower.startswith((b"http/1.1 204", b"http/1.1 304")):
+            return 0
+        self.to_the_end = True
+        return len(rest)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header."""
@@ -340,7 +345,8 @@ class Battery:
     def _read(self, wire: Wire, methods: list[str]) -> None:
         answers = Answers(methods)
         answers.read(b"".join(wire.written))
-        if len(answers.statuses) != len(methods):
+        enough = len(answers.statuses) <= len(methods) if answers.to_the_end else None
+        if not enough and len(answers.statuses) != len(methods):
             raise Harmed(f"{len(methods)} requests, answers {answers.statuses}")
         for status in answers.statuses:
             self._report.answers[status] = self._report.answers.get(status, 0) + 1
