@@ -94,6 +94,7 @@ def test_commands_work_as_printed(system: System, reader: Reader) -> None:
 
     daemons = reader.paste(block("export PATH="))
     daemons.wait_until(lambda: accepts(system.folder / "email.sock"), "serves")
+    daemons.wait_until(lambda: "session_opened" in daemons.output(), "has met its coordinator")
 
     assert answer(reader.paste(at_the_top))["durability"] == "accepted"
     assert answer(reader.paste(waiting))["result"].strip() == '{"sent_to": "a@b.c"}'
