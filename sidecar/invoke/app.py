@@ -7,6 +7,7 @@ server closes what is idle, and a request that meets the closing is in doubt.
 
 import asyncio
 import contextlib
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -127,7 +128,8 @@ class App:
         try:
             connection = await self._connection()
         except (OSError, TimeoutError) as error:
-            self._gone(getattr(error, "strerror", None) or "no connection in time")
+            # Not the error's own text, which for a port is the loop's and not the system's.
+            self._gone(os.strerror(error.errno) if error.errno else "no connection in time")
             if call is not None:
                 call.failed("refused", "")
             return

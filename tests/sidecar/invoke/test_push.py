@@ -264,9 +264,11 @@ async def test_service_may_listen_on_a_port_of_loopback(tmp_path: Path) -> None:
         kinds = [(await bench.run(n)).kind for n in (1, 2)]
         await app.stop()
         assert (await bench.run(3)).kind is OutcomeKind.RETURNED
+        facts = bench.hosts.facts()
         [got, _] = app.got.items
 
     assert kinds == [SUCCESS, SUCCESS]
+    assert str(facts["app"]).endswith("Connection refused")
     assert got.headers["host"] == f"127.0.0.1:{port}"
     assert app.connections == 1
 
