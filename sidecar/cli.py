@@ -95,6 +95,7 @@ def run(config_file: str | None, command: tuple[str, ...], **flags: object) -> N
 @click.option("--expires", metavar="DURATION", help="Not to begin later than this after it is due.")
 @click.option("--attempts", type=int, help="Attempts at most.")
 @click.option("--id", "task_id", metavar="UUID", help="Makes submitting it again harmless.")
+@click.option("--key", metavar="TEXT", help="No second task of HANDLER is made with this key.")
 @click.option("--wait", is_flag=True, help="Wait until it has ended; the exit code tells how.")
 @click.option("--timeout", metavar="DURATION", help="With --wait: at most so long.")
 @click.option("--accepted", is_flag=True, help="Take no answer but the coordinator's.")
@@ -119,6 +120,22 @@ def status(task_id: str | None, socket: str | None, output: str) -> None:
     from sidecar import commands  # noqa: PLC0415
 
     sys.exit(commands.status(task_id, socket, output))
+
+
+@cli.command()
+@click.argument("task_id", metavar="ID")
+@click.option("--reason", default="", metavar="TEXT", help="Why; it is kept with the task.")
+@_socket
+@_output
+def cancel(task_id: str, reason: str, socket: str | None, output: str) -> None:
+    """Cancel the task ID: it ends without another attempt.
+
+    One that waits ends at once. A running attempt is told to stop; the task is cancelled when it
+    has, unless it succeeds.
+    """
+    from sidecar import commands  # noqa: PLC0415
+
+    sys.exit(commands.cancel(task_id, reason, socket, output))
 
 
 @cli.command()

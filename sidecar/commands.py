@@ -1,4 +1,4 @@
-"""What ``submit``, ``status`` and ``wait`` do: ask the sidecar through the SDK, and print.
+"""What ``submit``, ``status``, ``cancel`` and ``wait`` do: ask through the SDK, and print.
 
 Data goes to stdout, talk to stderr. A long wait says what it waits for.
 """
@@ -59,6 +59,7 @@ def submit(  # noqa: PLR0913 (one for each option of the command)
     expires: str | None,
     attempts: int | None,
     task_id: str | None,
+    key: str | None,
     wait: bool,
     timeout: str | None,
     accepted: bool,
@@ -78,12 +79,13 @@ def submit(  # noqa: PLR0913 (one for each option of the command)
             collection=collection,
             expires=expires,
             attempts=attempts,
+            key=key,
             content_type=JSON_TYPE,
         )
-        print(
-            json.dumps({"id": task.id, "spooled": task.spooled}) if output == "json" else task.id,
-            flush=True,
-        )
+        facts = {"id": task.id, "spooled": task.spooled, "duplicate": task.duplicate}
+        print(json.dumps(facts) if output == "json" else task.id, flush=True)
+        if task.duplicate:
+            sys.stderr.write("it was there already\n")
         if task.spooled:
             sys.stderr.write("spooled: the sidecar keeps it until the coordinator accepts it\n")
         return _wait(client, task.id, timeout, output) if wait else OK
@@ -103,14 +105,28 @@ def status(task_id: str | None, socket: str | None, output: str) -> int:
                 rows |= {f"process {number}": _process(own) for number, own in processes}
             _print(rows, output)
             return OK if facts.get("link") == "open" else NEGATIVE
-        found = client.status(task_id)
-        if output == "json":
-            print(json.dumps(asdict(found), default=_plain))
-        else:
-            _print(_rows(found), output)
+        _show(client.status(task_id), output)
         return OK
 
     return _run(work, socket)
+
+
+def cancel(task_id: str, reason: str, socket: str | None, output: str) -> int:
+    """Cancel a task and show it; return the exit code: 0 if it is or will be cancelled."""
+
+    def work(client: Client) -> int:
+        found = client.cancel(task_id, reason)
+        _show(found, output)
+        return OK if found.cancelling or found.state == "cancelled" else NEGATIVE
+
+    return _run(work, socket)
+
+
+def _show(task: TaskStatus, output: str) -> None:
+    if output == "json":
+        print(json.dumps(asdict(task), default=_plain))
+    else:
+        _print(_rows(task), output)
 
 
 def wait(task_id: str, timeout: str | None, socket: str | None, output: str) -> int:
@@ -186,7 +202,7 @@ def _rows(task: TaskStatus) -> dict[str, Any]:
     rows: dict[str, Any] = {
         "id": task.id,
         "handler": task.handler,
-        "state": task.state,
+        "state": f"{task.state}, cancelling" if task.cancelling else task.state,
         "submitted": _moment(task.submitted_ms),
         "due": _moment(task.due_ms),
         "priority": task.priority,
@@ -199,6 +215,9 @@ def _rows(task: TaskStatus) -> dict[str, Any]:
     optional = {
         "collection": task.collection,
         "sidecar": task.sidecar,
+        "progress": "" if task.progress is None else f"{100 * task.progress:.1f} %",
+        "note": task.note,
+        "checkpoint": task.checkpoint and f"{len(task.checkpoint)} bytes",
         "expires": task.expires_ms and _moment(task.expires_ms),
         "finished": task.finished_ms and _moment(task.finished_ms),
         "error": task.error,

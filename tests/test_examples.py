@@ -5,6 +5,7 @@ import os
 import select
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,7 +126,7 @@ def an_attempt(token: int, began_ns: int, ended_ns: int | None, outcome: str = "
 def a_case(state: str = "succeeded", outcome: str = "success", delay: float = 0) -> Case:
     case = Case(NewTask(handler="images.checksum", delay=delay), {}, id="a", submitted_ms=500)
     record = AttemptStatus(1, 0, 0, outcome, "sidecar", "", "", "")
-    numbers = dict.fromkeys(
+    numbers: dict[str, Any] = dict.fromkeys(
         ("submitted_ms", "due_ms", "expires_ms", "finished_ms", "attempts", "attempts_max"), 0
     )
     case.status = TaskStatus(

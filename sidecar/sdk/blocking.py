@@ -66,6 +66,10 @@ class Client:
         """Return what is known of a task now; see ``AsyncClient.status``."""
         return self._run(self._client.status(task))
 
+    def cancel(self, task: str | bytes, reason: str = "") -> TaskStatus:
+        """Cancel a task; see ``AsyncClient.cancel``."""
+        return self._run(self._client.cancel(task, reason))
+
     def wait(self, task: str | bytes, timeout: float | None = None) -> Any:
         """Wait until a task has ended; return its result. See ``AsyncClient.wait``."""
         return self._run(self._client.wait(task, timeout=timeout))
@@ -92,7 +96,9 @@ class Client:
         self.close()
 
     def _handle(self, task: Task[Any]) -> BlockingTask[Any]:
-        return BlockingTask(self, task._id, task.handler, spooled=task.spooled)
+        return BlockingTask(
+            self, task._id, task.handler, spooled=task.spooled, duplicate=task.duplicate
+        )
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         if _on_event_loop():

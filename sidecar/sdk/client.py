@@ -83,7 +83,7 @@ class AsyncClient:
         call = await self._call([made])
         if call.errors is not None:
             raise call.errors[0]
-        return Task(self, call.ids[0], made[1], spooled=call.spooled)
+        return self._handle(call, 0)
 
     async def submit_many(self, tasks: Iterable[NewTask]) -> list[Task[Any] | PillionError]:
         """Submit many tasks in as few messages as possible.
@@ -104,10 +104,8 @@ class AsyncClient:
             return [v for v in verdicts if v is not None]
         call = await self._call(drafts)
         errors = call.errors or {}
-        ids = call.ids
         made: list[Task[Any] | PillionError] = [
-            errors[i] if i in errors else Task(self, ids[i], drafted[1], spooled=call.spooled)
-            for i, drafted in enumerate(drafts)
+            errors[i] if i in errors else self._handle(call, i) for i in range(len(drafts))
         ]
         if len(made) == len(verdicts):
             return made
@@ -128,6 +126,33 @@ class AsyncClient:
         try:
             async with asyncio.timeout(self._timeout):
                 found = await self._ask(task_id, None)
+        except TimeoutError:
+            raise self._unavailable(f"the status of task {to_text(task_id)}") from None
+        return observed.from_wire(found)
+
+    async def cancel(self, task: str | bytes, reason: str = "") -> TaskStatus:
+        """Cancel a task: it ends without another attempt.
+
+        Returns:
+            The task as it is then: ``cancelled``, if it waited. If an attempt runs, that is told to
+            stop, and ``cancelling`` is true until it has; ``wait`` tells how the task ends. A task
+            that has ended stays as it is.
+
+        Args:
+            task: Its id, as text or as 16 bytes.
+            reason: For people, at most 256 characters.
+
+        Raises:
+            TaskNotFound: No task has this id.
+            Unavailable: No answer came within the client's timeout; it may have been cancelled.
+        """
+        task_id = _id(task)
+        if len(reason) > limits.REASON_CHARS_MAX:
+            detail = f"the reason is longer than {limits.REASON_CHARS_MAX} characters"
+            raise Rejected(Code.INVALID_OPTION, detail)
+        try:
+            async with asyncio.timeout(self._timeout):
+                found = await self._ask(task_id, None, cancel=reason)
         except TimeoutError:
             raise self._unavailable(f"the status of task {to_text(task_id)}") from None
         return observed.from_wire(found)
@@ -219,7 +244,14 @@ class AsyncClient:
             raise
         return call
 
-    async def _ask(self, task_id: bytes, until: float | None) -> Status:
+    def _handle(self, call: Call, place: int) -> Task[Any]:
+        duplicate = call.duplicates is not None and place in call.duplicates
+        handler = call.drafts[place][1]
+        return Task(self, call.ids[place], handler, spooled=call.spooled, duplicate=duplicate)
+
+    async def _ask(
+        self, task_id: bytes, until: float | None, *, cancel: str | None = None
+    ) -> Status:
         exchange = self._current()
         future: asyncio.Future[Reply] = exchange.loop.create_future()
 
@@ -231,7 +263,7 @@ class AsyncClient:
             else:
                 future.set_result(reply)
 
-        request = exchange.ask(Asked(task_id, until, answered))
+        request = exchange.ask(Asked(task_id, until, answered, cancel))
         try:
             reply = await future
         finally:

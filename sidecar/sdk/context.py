@@ -1,13 +1,17 @@
 """What a handler may know about the attempt it runs in, and learn while it runs."""
 
+import json
 import threading
 import time
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from typing import Any
 
 from protocol.ids import to_text
-from protocol.messages import GrantedTask, Priority
+from protocol.messages import GrantedTask, Priority, Update
 from sidecar.sdk.errors import NoContext
+from sidecar.sdk.telling import Telling
 
 __all__ = ["Cancelled", "Context", "current"]
 
@@ -26,11 +30,20 @@ class Context:
             ``stopping``, ``disconnected``; None while it need not.
     """
 
-    __slots__ = ("_event", "_task", "deadline", "handler", "reason")
+    __slots__ = ("_event", "_heeded", "_task", "_tell", "_telling", "deadline", "handler", "reason")
 
-    def __init__(self, handler: str, task: GrantedTask, now: float) -> None:
+    def __init__(
+        self,
+        handler: str,
+        task: GrantedTask,
+        now: float,
+        tell: "Callable[[Context], None] | None" = None,
+    ) -> None:
         self.handler = handler
         self._task = task
+        self._tell = tell
+        self._telling: Telling | None = None
+        self._heeded = False
         self.deadline = now + task.timeout_ms / 1000
         self.reason: str | None = None
         self._event: threading.Event | None = None
@@ -95,6 +108,73 @@ class Context:
         value = self._extra("last_error")
         return None if value is None else str(value)
 
+    @property
+    def key(self) -> str | None:
+        """The idempotency key that the task was submitted with."""
+        return self._text("key")
+
+    @property
+    def meta(self) -> Mapping[str, str]:
+        """What the submitter has said of the task beside its payload."""
+        value = self._extra("meta")
+        return dict(value) if isinstance(value, dict) else {}
+
+    @property
+    def traceparent(self) -> str | None:
+        """The W3C trace context of the task; what is submitted from here inherits it."""
+        return self._text("traceparent")
+
+    @property
+    def tracestate(self) -> str | None:
+        """What vendors have added to the trace context."""
+        return self._text("tracestate")
+
+    @property
+    def baggage(self) -> str | None:
+        """The W3C baggage of the task."""
+        return self._text("baggage")
+
+    @property
+    def checkpoint(self) -> bytes | None:
+        """What was saved last, by this attempt or an earlier one."""
+        if self._telling is not None and self._telling.checkpoint is not None:
+            return self._telling.checkpoint
+        value = self._extra("checkpoint")
+        return value if isinstance(value, bytes) else None
+
+    def load_checkpoint(self) -> Any:
+        """Return the value that was saved last, or None.
+
+        Raises:
+            ValueError: What was saved is no JSON; see ``checkpoint``.
+        """
+        saved = self.checkpoint
+        return None if saved is None else json.loads(saved)
+
+    def progress(
+        self, fraction: float | None = None, *, note: str = "", checkpoint: Any = None
+    ) -> None:
+        """Tell how far the attempt is, and save what the next one needs to go on from here.
+
+        From async handlers and from threads, as often as you like: it returns at once, and what is
+        told in quick succession is merged. A checkpoint is kept with the task once the sidecar has
+        passed it on, within about a second, and in any case before the attempt's outcome. Where
+        the whole host is lost within that second, the one before counts.
+
+        Args:
+            fraction: How much is done, from 0 to 1.
+            note: For people; what is longer than 256 characters is cut.
+            checkpoint: For the next attempt, at most 4096 bytes. Bytes and text are saved as they
+                are, anything else as JSON; see ``checkpoint`` and ``load_checkpoint``.
+
+        Raises:
+            ValueError: The fraction is out of range, or the checkpoint is too large or no JSON.
+        """
+        if self._telling is None:
+            self._telling = Telling(Update(self._task.id, self._task.token))
+        if self._telling.add(fraction, note, checkpoint) and self._tell is not None:
+            self._tell(self)
+
     def remaining(self) -> float:
         """Return how many seconds are left; 0 when none are."""
         return max(0.0, self.deadline - time.monotonic())
@@ -103,13 +183,17 @@ class Context:
     def cancelled(self) -> bool:
         """Whether the attempt must stop; functions in threads look here now and then.
 
-        What an attempt returns after that is not taken: stop by raising.
+        What an attempt returns after it has seen that is not taken: stop by raising.
         """
-        return self.reason is not None
+        if self.reason is None:
+            return False
+        self._heeded = True
+        return True
 
     def raise_if_cancelled(self) -> None:
         """Raise ``Cancelled`` if the attempt must stop."""
         if self.reason is not None:
+            self._heeded = True
             raise Cancelled(self.reason)
 
     def wait_cancelled(self, timeout: float) -> bool:
@@ -119,9 +203,9 @@ class Context:
         """
         if self._event is None:
             self._event = threading.Event()
-        if self.reason is not None:  # After the event is there: see _cancel.
-            return True
-        return self._event.wait(timeout)
+        if self.reason is None:  # After the event is there: see _cancel.
+            self._event.wait(timeout)
+        return self.cancelled
 
     def _cancel(self, reason: str) -> None:
         """For the SDK: tell the handler to stop; the first reason stays."""
@@ -130,6 +214,14 @@ class Context:
         event = self._event
         if event is not None:
             event.set()
+
+    def _take_told(self) -> Update | None:
+        """For the SDK: return what has been told since the last call."""
+        return None if self._telling is None else self._telling.take()
+
+    def _text(self, name: str) -> str | None:
+        value = self._extra(name)
+        return value if isinstance(value, str) else None
 
     def _extra(self, name: str) -> object:
         extras = self._task.extras

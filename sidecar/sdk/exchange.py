@@ -17,7 +17,6 @@ from protocol.messages import (
     Inspect,
     Inspected,
     Message,
-    Query,
     Submit,
 )
 from protocol.version import SOFTWARE, VERSION_MAX, VERSION_MIN
@@ -191,7 +190,7 @@ class Exchange:
         batches = self.submissions.take_due(now) + self.submissions.take()
         data = [*_frames(batches)]
         if self.questions.unsent:
-            data += [local.frame(Query(group)) for group in self.questions.take(now)]
+            data += [local.frame(message) for message in self.questions.take(now)]
         data += [local.frame(Inspect())] * self._inspections_unsent
         self._inspections_unsent = 0
         if data:

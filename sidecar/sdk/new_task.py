@@ -1,13 +1,15 @@
 """A task before it is submitted: what the user says, checked and put into the protocol's words."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from protocol import submission
 from protocol.errors import Code, InvalidId
-from protocol.ids import from_text
+from protocol.ids import from_text, keyed_id
 from protocol.messages import Priority, Rejection
+from sidecar.sdk.context import CURRENT, Context
 from sidecar.sdk.errors import Rejected
 from sidecar.sdk.times import Duration, Instant, duration_ms, instant_ms
 
@@ -38,6 +40,11 @@ class Options(TypedDict, total=False):
     timeout: Duration | None
     backoff: Backoff | None
     content_type: str | None
+    key: str | None
+    meta: Mapping[str, str] | None
+    traceparent: str | None
+    tracestate: str | None
+    baggage: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +65,13 @@ class NewTask:
         timeout: Longest run of one attempt, in place of the handler's policy.
         backoff: Wait between attempts, in place of the handler's policy.
         content_type: Of the payload; told from its type when it is not given.
+        key: An idempotency key: of the handler's tasks, no second one is made with it as long as
+            the first is kept. Makes the id; the handler sees it.
+        meta: Texts for the handler beside the payload: at most 16, named as handlers are.
+        traceparent: W3C trace context for the handler. Without it, a task that is submitted in an
+            attempt inherits that of the attempt's task, with ``tracestate`` and ``baggage``.
+        tracestate: What belongs to ``traceparent``.
+        baggage: W3C baggage for the handler.
     """
 
     handler: str
@@ -72,6 +86,11 @@ class NewTask:
     timeout: Duration | None = None
     backoff: Backoff | None = None
     content_type: str | None = None
+    key: str | None = None
+    meta: Mapping[str, str] | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
+    baggage: str | None = None
 
 
 def draft(task: NewTask) -> Draft:
@@ -87,6 +106,10 @@ def draft(task: NewTask) -> Draft:
         raise Rejected(Code.INVALID_ID, str(error)) from None
     content_type = task.content_type or content_type
     made = (task_id, task.handler, payload, content_type, _options(task))
+    if task.key is not None:
+        if task_id is not None:
+            raise Rejected(Code.INVALID_OPTION, "the key makes the id; give one of the two")
+        made = (_keyed(task), *made[1:])
     found = submission.check(0, [task_id or _SOME_ID, *made[1:]])
     if isinstance(found, Rejection):
         raise Rejected(found.code, found.detail)
@@ -141,9 +164,33 @@ def _options(task: NewTask) -> dict[str, Any] | None:
             made["timeout_ms"] = duration_ms("timeout", task.timeout)
         if task.backoff is not None:
             made["backoff_ms_min"], made["backoff_ms_max"] = backoff_ms(task.backoff)
+        if task.key is not None:
+            made["key"] = task.key
+        if task.meta is not None:
+            made["meta"] = dict(task.meta)
+        _add_trace(made, task)
     except ValueError as error:
         raise Rejected(Code.INVALID_OPTION, str(error)) from None
     return made or None
+
+
+def _add_trace(made: dict[str, Any], task: NewTask) -> None:
+    """Add the trace context that is given, or else that of the attempt that runs here."""
+    trace: NewTask | Context = task
+    if task.traceparent is None:
+        trace = CURRENT.get(None) or task
+    for name in ("traceparent", "tracestate", "baggage"):
+        value = getattr(task, name)
+        value = getattr(trace, name) if value is None else value
+        if value is not None:
+            made[name] = value
+
+
+def _keyed(task: NewTask) -> bytes | None:
+    """Return the id that a key makes; what is wrong with either is found by the check."""
+    if isinstance(task.key, str) and isinstance(task.handler, str):
+        return keyed_id(task.handler, task.key)
+    return None
 
 
 def _priority(name: str) -> int:

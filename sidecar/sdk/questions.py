@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from protocol import limits
 from protocol.errors import Code
-from protocol.messages import Question, Reply
+from protocol.messages import Cancel, Cancellation, Query, Question, Reply
 from sidecar.sdk.errors import PillionError
 
 FOREVER = float("inf")
@@ -19,15 +19,18 @@ class Asked:
     ``until`` is the instant until which the task's end is waited for; None asks at once.
     """
 
-    __slots__ = ("answered", "id", "until")
+    __slots__ = ("answered", "cancel", "id", "until")
 
     def __init__(
         self,
         task_id: bytes,
         until: float | None,
         answered: Callable[[Reply | PillionError], None],
+        cancel: str | None = None,
     ) -> None:
         self.id = task_id
+        self.cancel = cancel
+        """Why the task is to be cancelled; None if nobody asks for that."""
         self.until = until
         self.answered = answered
 
@@ -61,16 +64,17 @@ class Questions:
         """The asker has gone."""
         self._asked.pop(request, None)
 
-    def take(self, now: float) -> list[list[Question]]:
-        """Return the questions to ask now, in groups that fit one message."""
-        requests, self._unsent = self._unsent, []
-        questions = [
-            Question(r, self._asked[r].id, _wait_ms(self._asked[r], now))
-            for r in requests
-            if r in self._asked
-        ]
+    def take(self, now: float) -> list[Query | Cancel]:
+        """Return the messages to send now. Cancellations go first, as they do on from here."""
+        unsent = [(r, self._asked[r]) for r in self._unsent if r in self._asked]
+        self._unsent = []
+        requests = [Cancellation(r, a.id, a.cancel) for r, a in unsent if a.cancel is not None]
+        questions = [Question(r, a.id, _wait_ms(a, now)) for r, a in unsent if a.cancel is None]
         step = limits.QUERY_IDS_MAX
-        return [questions[i : i + step] for i in range(0, len(questions), step)]
+        return [
+            *[Cancel(requests[i : i + step]) for i in range(0, len(requests), step)],
+            *[Query(questions[i : i + step]) for i in range(0, len(questions), step)],
+        ]
 
     def reconnected(self) -> None:
         """Everything is to be asked again."""

@@ -5,6 +5,7 @@ kernel: the sidecar tells from that order which attempts may have begun when a p
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
@@ -36,7 +37,7 @@ class Attempt:
         self.task = task
         self.key: Key = (task.id, task.token)
         self.began = began
-        self.context = Context(runner.handler, task, began)
+        self.context = Context(runner.handler, task, began, runner.told)
         self.told = True
         self.started = False
         self.work: asyncio.Task[None] | None = None
@@ -99,13 +100,26 @@ class Runner:
         self._ended_count = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: Ended | None = None
+        self._tells: Callable[[Context], None] = lambda _: None
         self._from_threads: deque[tuple[Attempt, outcomes.Ending]] = deque()
         self._collect_due = False
 
-    def open(self, loop: asyncio.AbstractEventLoop, ended: Ended) -> None:
-        """Serve on a loop; ``ended`` is called there with each outcome."""
+    def open(
+        self, loop: asyncio.AbstractEventLoop, ended: Ended, tells: Callable[[Context], None]
+    ) -> None:
+        """Serve on a loop; ``ended`` is called there with each outcome, ``tells`` for progress."""
         self._loop = loop
         self._ended = ended
+        self._tells = tells
+
+    def told(self, context: Context) -> None:
+        """Take note that an attempt has something to tell."""
+        assert self._loop is not None
+        if self._threads is None:
+            self._tells(context)
+            return
+        with contextlib.suppress(RuntimeError):  # The loop has ended.
+            self._loop.call_soon_threadsafe(self._tells, context)
 
     def close(self) -> None:
         """End the threads that are idle."""
@@ -180,7 +194,7 @@ class Runner:
             attempt, ending = self._from_threads.popleft()
             assert self._threads is not None
             self._threads.done()
-            if attempt.context.reason is not None:
+            if attempt.context.reason is not None and not _done_all_the_same(attempt, ending):
                 ending = outcomes.stopped(attempt.context.reason)
             self._end(attempt, ending)
 
@@ -249,3 +263,10 @@ class Runner:
         if more <= 0:
             return False
         return self.stated <= self.received or 4 * more >= self.slots + self.pace.ahead
+
+
+def _done_all_the_same(attempt: Attempt, ending: outcomes.Ending) -> bool:
+    """Tell whether a function has finished its work and never learnt that nobody wants it."""
+    context = attempt.context
+    success = ending[0] is OutcomeKind.SUCCESS
+    return success and context.reason == "cancelled" and not context._heeded

@@ -21,14 +21,17 @@ from protocol.messages import (
     Outcome,
     OutcomeKind,
     Outcomes,
+    Progress,
     Recall,
     Result,
     Revoke,
     Tasks,
+    Update,
     Validity,
 )
 from protocol.version import SOFTWARE, VERSION_MAX, VERSION_MIN
 from sidecar.sdk.connection import Connection
+from sidecar.sdk.context import Context
 from sidecar.sdk.errors import Refused
 from sidecar.sdk.link import LOG, Link
 from sidecar.sdk.runner import Attempt, Key, Runner
@@ -38,7 +41,10 @@ BARRIER_S_MAX = 2.0
 """How long the sidecar may take to say that no more tasks are on their way."""
 STOP_S_MAX = 5.0
 """How long attempts that were told to stop may take to do so."""
+TELL_S = 0.05
+"""How long what attempts tell may be gathered."""
 _OUTCOME_BYTES = 64
+_UPDATE_BYTES_MAX = 8 * limits.KIB
 _CHARACTER_BYTES_MAX = 4
 _NEVER = float("inf")
 
@@ -67,6 +73,10 @@ class Serving:
         self._outcomes: list[Outcome] = []
         self._touched: set[Runner] = set()
         """Runners whose slots or demand may have changed since the last flush."""
+        self._telling: dict[Context, None] = {}
+        """Attempts that have told something since it was last sent."""
+        self._told_at = 0.0
+        self._tell_timer: asyncio.TimerHandle | None = None
         self._flush_due = False
         self._taking = True
         self._idle = asyncio.Event()
@@ -77,7 +87,7 @@ class Serving:
         self._timer_at = _NEVER
         self._validity = ValidityWatch(self._loop, self._leases_over)
         for runner in runners:
-            runner.open(self._loop, self._ended)
+            runner.open(self._loop, self._ended, self._tells)
 
     # --- Life -----------------------------------------------------------------------------------
 
@@ -211,6 +221,7 @@ class Serving:
         self._connection = None
         self._validity.forget()
         self._outcomes.clear()
+        self._telling.clear()
         for runner in self._runners.values():
             runner.disconnect()
         if self._barrier is not None and not self._barrier.done():
@@ -302,6 +313,20 @@ class Serving:
             self._outcomes.append(outcome)
         self._schedule()
 
+    def _tells(self, context: Context) -> None:
+        """Send what an attempt tells: soon, but not with every turn of the loop."""
+        if context.reason == "disconnected":
+            return  # Its lease was that of another connection.
+        self._telling[context] = None
+        if self._tell_timer is None:
+            wait = self._told_at + TELL_S - monotonic()
+            self._tell_timer = self._loop.call_later(max(0.0, wait), self._tell_due)
+
+    def _tell_due(self) -> None:
+        self._tell_timer = None
+        self._told_at = monotonic()
+        self._schedule()
+
     # --- Out -------------------------------------------------------------------------------------
 
     def _schedule(self) -> None:
@@ -325,9 +350,11 @@ class Serving:
 
     def _outgoing(self) -> bytes:
         data = b""
+        if self._telling and (self._tell_timer is None or self._outcomes):
+            data = self._progress()  # Before the outcomes: what is told later counts no more.
         if self._outcomes:
             outcomes, self._outcomes = self._outcomes, []
-            data = _frames(outcomes)
+            data += _frames(outcomes)
         now = monotonic()
         stated = []
         for runner in self._touched:
@@ -341,6 +368,18 @@ class Serving:
             nothing = [Limit(r.handler, r.received) for r in self._runners.values()]
             data += local.frame(Demand(nothing)) + local.frame(Inspect())
         return data + local.frame(Demand(stated)) if stated else data
+
+    def _progress(self) -> bytes:
+        telling, self._telling = self._telling, {}
+        updates = [context._take_told() for context in telling]
+        return _progress_frames([update for update in updates if update is not None])
+
+
+def _progress_frames(updates: list[Update]) -> bytes:
+    """Return frames of PROGRESS, each within the limit of one message."""
+    step = limits.BATCH_BYTES_MAX // _UPDATE_BYTES_MAX
+    groups = [updates[i : i + step] for i in range(0, len(updates), step)]
+    return b"".join([local.frame(Progress(group)) for group in groups])
 
 
 def _frames(outcomes: list[Outcome]) -> bytes:

@@ -66,6 +66,14 @@ class TaskStatus:
     result: Any
     error: str
     history: tuple[AttemptStatus, ...]
+    progress: float | None = None
+    """How much the attempt that goes on has done, from 0 to 1; None if it has not told."""
+    note: str = ""
+    """What it has told last."""
+    checkpoint: bytes | None = None
+    """What the next attempt gets."""
+    cancelling: bool = False
+    """Whether it was cancelled while an attempt ran, which has not stopped yet."""
 
 
 def from_wire(status: Status) -> TaskStatus:
@@ -93,6 +101,10 @@ def from_wire(status: Status) -> TaskStatus:
             AttemptStatus(*a[:3], _KINDS.get(a.outcome, str(a.outcome)), *a[4:])
             for a in status.history
         ),
+        progress=None if status.progress < 0 else status.progress / 1000,
+        note=status.note,
+        checkpoint=status.checkpoint,
+        cancelling=status.cancelling,
     )
 
 

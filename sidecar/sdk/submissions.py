@@ -38,6 +38,7 @@ class Call:
         "deadline",
         "done",
         "drafts",
+        "duplicates",
         "errors",
         "ids",
         "left",
@@ -55,6 +56,8 @@ class Call:
         self.left = len(drafts)
         self.ids: list[bytes] = []
         self.errors: dict[int, PillionError] | None = None
+        self.duplicates: set[int] | None = None
+        """Places of tasks that were there already."""
         self.spooled = False
         """Whether the sidecar's spool holds tasks of it that the coordinator has not accepted."""
         self.abandoned = False
@@ -257,6 +260,12 @@ class Submissions:
                 for i in range(part.count):
                     if place + i in rejected:
                         _note(call, part.start + i, rejected[place + i])
+            if verdict.duplicates:
+                call.duplicates = (call.duplicates or set()) | {
+                    part.start + known - place
+                    for known in verdict.duplicates
+                    if place <= known < place + part.count
+                }
             place += part.count
             _settled(call, part.count)
 

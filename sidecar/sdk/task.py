@@ -17,16 +17,24 @@ R_co = TypeVar("R_co", covariant=True)
 class Task(Generic[R_co]):
     """A task that was accepted, so is durable, for code that awaits."""
 
-    __slots__ = ("_client", "_id", "handler", "spooled")
+    __slots__ = ("_client", "_id", "duplicate", "handler", "spooled")
 
     def __init__(
-        self, client: "AsyncClient", task_id: bytes, handler: str, *, spooled: bool = False
+        self,
+        client: "AsyncClient",
+        task_id: bytes,
+        handler: str,
+        *,
+        spooled: bool = False,
+        duplicate: bool = False,
     ) -> None:
         self._client = client
         self._id = task_id
         self.handler = handler
         self.spooled = spooled
         """Whether it was durable in the sidecar's spool only, when the submit returned."""
+        self.duplicate = duplicate
+        """Whether it was there already, from an earlier submit under the same id or key."""
 
     @property
     def id(self) -> str:
@@ -48,6 +56,10 @@ class Task(Generic[R_co]):
         """Return what is known of the task now."""
         return await self._client.status(self._id)
 
+    async def cancel(self, reason: str = "") -> TaskStatus:
+        """Cancel the task; see ``AsyncClient.cancel``."""
+        return await self._client.cancel(self._id, reason)
+
     def __repr__(self) -> str:
         return f"<Task {self.id} of {self.handler}>"
 
@@ -55,16 +67,24 @@ class Task(Generic[R_co]):
 class BlockingTask(Generic[R_co]):
     """A task that was accepted, so is durable, for code that blocks."""
 
-    __slots__ = ("_client", "_id", "handler", "spooled")
+    __slots__ = ("_client", "_id", "duplicate", "handler", "spooled")
 
     def __init__(
-        self, client: "Client", task_id: bytes, handler: str, *, spooled: bool = False
+        self,
+        client: "Client",
+        task_id: bytes,
+        handler: str,
+        *,
+        spooled: bool = False,
+        duplicate: bool = False,
     ) -> None:
         self._client = client
         self._id = task_id
         self.handler = handler
         self.spooled = spooled
         """Whether it was durable in the sidecar's spool only, when the submit returned."""
+        self.duplicate = duplicate
+        """Whether it was there already, from an earlier submit under the same id or key."""
 
     @property
     def id(self) -> str:
@@ -85,6 +105,10 @@ class BlockingTask(Generic[R_co]):
     def status(self) -> TaskStatus:
         """Return what is known of the task now."""
         return self._client.status(self._id)
+
+    def cancel(self, reason: str = "") -> TaskStatus:
+        """Cancel the task; see ``AsyncClient.cancel``."""
+        return self._client.cancel(self._id, reason)
 
     def __repr__(self) -> str:
         return f"<BlockingTask {self.id} of {self.handler}>"

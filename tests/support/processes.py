@@ -173,7 +173,7 @@ class System:
 
         It counts as ready at once; to wait for more, let it write a file and ``wait_until``.
         """
-        script = self.folder / f"{name}.py"
+        script = self.folder / f"{name}_service.py"  # Called otherwise than any module.
         script.write_text(source)
         variables = {"PILLION_SIDECAR_SOCKET": str(sidecar.socket_path), **(environment or {})}
         process = Process(name, [str(script), *arguments], self.folder, environment=variables)

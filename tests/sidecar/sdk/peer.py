@@ -48,6 +48,12 @@ class Connection:
         found, self._outcomes = self._outcomes[:count], self._outcomes[count:]
         return found
 
+    def unread(self, kind: type[M]) -> list[M]:
+        """Return, and forget, the messages of a kind that have arrived."""
+        found: list[M] = [message for message in self._inbox if isinstance(message, kind)]
+        self._inbox = [message for message in self._inbox if not isinstance(message, kind)]
+        return found
+
     def last_demand(self, handler: str = "email.send") -> int:
         """Return the total that was stated last, of what has arrived."""
         return self._demand.get(handler, 0)
@@ -70,6 +76,10 @@ class Connection:
             if limits.get(handler, 0) >= total:
                 return
 
+    async def told(self) -> list[m.Update]:
+        """Return the next updates that attempts tell."""
+        return (await self.expect(m.Progress)).updates
+
     async def submitted(self) -> tuple[m.Batch, list[Any]]:
         """Return the next submitted batch, with its tasks."""
         while not self._batches:
@@ -77,9 +87,10 @@ class Connection:
         batch = self._batches.pop(0)
         return batch, decode_batch(batch.tasks)
 
-    def accept(self, request: int, *rejections: m.Rejection) -> None:
-        """Accept a batch but for the rejections."""
-        self.send(m.Accepted([m.Verdict(request, None, "", 0, list(rejections))]))
+    def accept(self, request: int, *rejections: m.Rejection, known: tuple[int, ...] = ()) -> None:
+        """Accept a batch but for the rejections; some of it was there already."""
+        verdict = m.Verdict(request, None, "", 0, list(rejections), list(known))
+        self.send(m.Accepted([verdict]))
 
     def refuse(self, request: int, code: str, retry_after_ms: int = 0) -> None:
         """Refuse a batch as a whole."""

@@ -10,7 +10,7 @@ import pytest
 from protocol import codec, limits
 from protocol import messages as m
 from protocol.errors import Code
-from protocol.ids import from_text, is_id, to_text
+from protocol.ids import from_text, is_id, keyed_id, to_text
 from sidecar import (
     AsyncClient,
     Busy,
@@ -757,3 +757,83 @@ def test_no_socket_is_an_error_that_says_what_to_set(monkeypatch: pytest.MonkeyP
 def test_too_long_a_socket_path_is_an_error_that_names_the_limit() -> None:
     with pytest.raises(ValueError, match="107"):
         AsyncClient("/tmp/" + "x" * 120)
+
+
+async def test_cancel_returns_the_task_as_it_is_then(peer: Peer) -> None:
+    async with peer, AsyncClient(peer.path) as client:
+        asking = asyncio.create_task(client.cancel(to_text(task_id()), "not wanted"))
+        connection, _ = await peer.attached()
+        (request,) = (await connection.expect(m.Cancel)).requests
+        told = a_status(
+            state=m.State.RUNNING, progress=250, note="a quarter", checkpoint=b"x", cancelling=True
+        )
+        connection.send(m.Answer([m.Reply(request.request, None, told)]))
+        status = await asking
+
+    assert request[1:] == (task_id(), "not wanted")
+    assert (status.state, status.cancelling, status.ended) == ("running", True, False)
+    assert (status.progress, status.note, status.checkpoint) == (0.25, "a quarter", b"x")
+
+
+async def test_cancel_is_sent_again_when_the_connection_breaks(peer: Peer) -> None:
+    async with peer, AsyncClient(peer.path) as client:
+        asking = asyncio.create_task(client.cancel(task_id()))
+        first, _ = await peer.attached()
+        await first.expect(m.Cancel)
+        first.cut()
+        second, _ = await peer.attached()
+        (request,) = (await second.expect(m.Cancel)).requests
+        reply = m.Reply(request.request, Code.UNKNOWN_TASK, None)
+        second.send(m.Answer([reply]))
+        with pytest.raises(TaskNotFound):
+            await asking
+
+
+async def test_cancel_with_too_long_a_reason_is_refused_at_once(peer: Peer) -> None:
+    with pytest.raises(Rejected, match="longer than 256"):
+        await AsyncClient(peer.path).cancel(task_id(), "x" * 257)
+
+
+async def test_key_makes_the_id_and_is_told_to_the_handler(peer: Peer) -> None:
+    async with peer, AsyncClient(peer.path) as client:
+        submitting = asyncio.create_task(
+            client.submit("email.send", {}, key="order 42", meta={"tenant": "acme"})
+        )
+        connection, _ = await peer.attached()
+        batch, [task] = await connection.submitted()
+        connection.accept(batch.request, known=(0,))
+        handle = await submitting
+
+    assert task[0] == keyed_id("email.send", "order 42")
+    assert task[4] == {"key": "order 42", "meta": {"tenant": "acme"}}
+    assert (handle.id, handle.duplicate) == (to_text(task[0]), True)
+
+
+async def test_each_of_many_tasks_tells_whether_it_was_there_already(peer: Peer) -> None:
+    async with peer, AsyncClient(peer.path) as client:
+        tasks = [NewTask(handler="email.send", key=str(n)) for n in range(4)]
+        submitting = asyncio.create_task(client.submit_many(tasks))
+        connection, _ = await peer.attached()
+        batch, _ = await connection.submitted()
+        connection.accept(batch.request, known=(1, 3))
+        handles = await submitting
+
+    assert [isinstance(h, Task) and h.duplicate for h in handles] == [False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"key": ""}, Code.INVALID_OPTION),
+        ({"key": 5}, Code.INVALID_OPTION),
+        ({"key": "a", "id": to_text(task_id())}, Code.INVALID_OPTION),
+        ({"meta": {"A": "x"}}, Code.INVALID_OPTION),
+        ({"traceparent": "00"}, Code.INVALID_OPTION),
+    ],
+)
+async def test_option_that_cannot_be_taken_is_refused_at_once(
+    peer: Peer, options: dict[str, Any], code: str
+) -> None:
+    with pytest.raises(Rejected) as caught:
+        await AsyncClient(peer.path).submit("email.send", **options)
+    assert caught.value.code == code

@@ -50,6 +50,13 @@ def test_programs_run_as_the_document_says(system: System) -> None:
     assert verdicts[1].endswith("[invalid_handler]")
 
 
+def test_long_attempt_of_the_document_runs(system: System) -> None:
+    beside = system.sidecar("pages", system.coordinator())
+    system.service("pages", beside, PROGRAMS["pages.py"])
+    with sidecar.Client(beside.socket_path) as client:
+        assert client.submit("pages.count", {"pages": 3}).result(timeout=30) == 3
+
+
 @pytest.mark.parametrize("name", errors.__all__)
 def test_every_error_is_explained(name: str) -> None:
     if name not in ("PillionError", "NoContext"):

@@ -588,6 +588,37 @@ async def test_attempt_revoked_before_its_first_step_never_enters_the_handler(pe
     assert failure(outcome).error_type == "cancelled"
 
 
+@pytest.mark.parametrize("heeds", [False, True])
+async def test_cancelled_sync_attempt_that_never_looked_has_succeeded(
+    peer: Peer, heeds: bool
+) -> None:
+    service = Service("email", peer.path)
+    begun, release = threading.Event(), threading.Event()
+
+    @service.handler()
+    def send(to: str) -> str | None:
+        begun.set()
+        assert release.wait(DEADLINE_S)
+        return None if heeds and current().cancelled else "done"
+
+    @service.handler()
+    async def ping(to: str) -> None: ...
+
+    async with peer, served(peer, service) as connection:
+        connection.hand(a_granted_task())
+        await asyncio.to_thread(begun.wait, DEADLINE_S)
+        connection.send(m.Revoke([m.Revoked(task_id(), 1, "cancelled")]))
+        connection.hand(a_granted_task(2), handler="email.ping")
+        await connection.outcomes(1)  # So the order before it has been taken.
+        release.set()
+        (outcome,) = await connection.outcomes(1)
+
+    if heeds:
+        assert failure(outcome).error_type == "cancelled"
+    else:
+        assert outcome.kind is m.OutcomeKind.SUCCESS
+
+
 async def test_revoked_sync_attempt_sees_it(peer: Peer) -> None:
     service = Service("email", peer.path)
     begun = threading.Event()
