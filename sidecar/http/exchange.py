@@ -67,7 +67,7 @@ class HttpPeer(Protocol):
 class Exchange:
     """A request, and the way to answer it.
 
-    Either ``respond`` is called once, or ``start``, any number of ``write``, and ``finish``. What
+    Either ``respond`` or ``tell`` is called once, or ``start``, any number of ``write``, and ``finish``. What
     is called after the client has gone, or after the end, does nothing.
     """
 
@@ -129,6 +129,16 @@ class Exchange:
             )
         data = head.encode("latin-1", "replace")
         self.peer.emit(self, data + body if self._body else data, done=True)
+
+    def tell(
+        self,
+        status: int,
+        document: bytes,
+        content_type: str = JSON,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Give a JSON document as the answer, with a line end for people at a shell."""
+        self.respond(status, document + b"\n", content_type, headers)
 
     def start(
         self, status: int, content_type: str = JSON, headers: Mapping[str, str] | None = None

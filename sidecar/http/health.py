@@ -9,7 +9,7 @@ Facts = dict[str, int | str]
 
 def live(exchange: Exchange) -> None:
     """Say that the process answers."""
-    exchange.respond(200, b'{"live": true}')
+    exchange.tell(200, b'{"live": true}')
 
 
 def ready(exchange: Exchange) -> None:
@@ -21,6 +21,6 @@ def ready(exchange: Exchange) -> None:
         body = {"ready": is_ready, "coordinator": facts["coordinator"]}
         if not is_ready:
             body["trouble"] = trouble
-        exchange.respond(200 if is_ready else 503, json.dumps(body).encode())
+        exchange.tell(200 if is_ready else 503, json.dumps(body).encode())
 
     exchange.peer.inspect(told)

@@ -25,10 +25,10 @@ def routes(router: Router) -> list[Route]:
         return json.dumps({"pillion": SOFTWARE, "openapi": OPENAPI_PATH, "routes": listed}).encode()
 
     def tell_openapi(exchange: Exchange) -> None:
-        exchange.respond(200, openapi())
+        exchange.tell(200, openapi())
 
     def tell_index(exchange: Exchange) -> None:
-        exchange.respond(200, index())
+        exchange.tell(200, index())
 
     def operation(summary: str, operation_id: str) -> dict[str, object]:
         body = content(JSON, {"type": "object"})

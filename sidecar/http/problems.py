@@ -104,7 +104,7 @@ class Problem(Exception):
         if self.allow:
             headers["Allow"] = self.allow
         body = json.dumps(self.members()).encode()
-        exchange.respond(self.status, body, PROBLEM, headers)
+        exchange.tell(self.status, body, PROBLEM, headers)
 
 
 def of_code(code: str, detail: str = "", retry_after_ms: int = 0) -> Problem:

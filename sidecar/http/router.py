@@ -59,6 +59,10 @@ class Router:
             allow = ", ".join([*methods, "HEAD"] if "GET" in methods else methods)
             detail = f"{shown} does not take {method}"
             return Problem(405, "method_not_allowed", detail, f"it takes {allow}", allow=allow)
+        dotted = [*parts[:-2], ".".join(parts[-2:])]
+        if self._find(method, dotted):  # A handler's name, such as email.send, spelt as a path.
+            hint = f"did you mean {'/'.join(dotted)[:SHOWN_CHARS_MAX]}?"
+            return Problem(404, "unknown_path", f"there is nothing at {shown}", hint)
         paths = {route.path for route in self.routes}
         near = difflib.get_close_matches(shown, paths, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else "GET /v1 lists what there is"

@@ -132,7 +132,7 @@ def _accept(exchange: Exchange, task: Submission, verdict: Verdict, wait: int | 
     if verdict.duplicates:
         status = 200
         headers["Task-Duplicate"] = "true"
-    exchange.respond(status, accepted(task, verdict, duplicate=status == 200), headers=headers)
+    exchange.tell(status, accepted(task, verdict, duplicate=status == 200), headers=headers)
 
 
 def _waited(
@@ -148,7 +148,7 @@ def _waited(
     }
     if verdict.duplicates:
         headers["Task-Duplicate"] = "true"
-    exchange.respond(200, document(reply.status), headers=headers)
+    exchange.tell(200, document(reply.status), headers=headers)
 
 
 def show_task(exchange: Exchange) -> None:
@@ -177,7 +177,7 @@ def _teller(exchange: Exchange) -> Callable[[Reply], None]:
             of_code(reply.code or Code.UNKNOWN_TASK).answer(exchange)
         else:
             status = 202 if reply.status.cancelling else 200
-            exchange.respond(status, document(reply.status))
+            exchange.tell(status, document(reply.status))
 
     return tell
 

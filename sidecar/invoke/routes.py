@@ -100,7 +100,7 @@ class Completing:
             attempt = self._attempt(request)
             fate = attempt.settle(sign, _told(request))
             body = {"id": to_text(attempt.task.id), "outcome": fate.value}
-            exchange.respond(200, json.dumps(body).encode())
+            exchange.tell(200, json.dumps(body).encode())
 
         return function
 
@@ -123,7 +123,7 @@ class Completing:
         }
         if attempt.reason:
             body["reason"] = attempt.reason
-        exchange.respond(200, json.dumps(body).encode())
+        exchange.tell(200, json.dumps(body).encode())
 
     def _attempt(self, request: Request) -> Attempt:
         text = request.headers.get("task-token", "")

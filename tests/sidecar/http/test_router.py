@@ -17,6 +17,7 @@ def a_router() -> Router:
         ("DELETE", "/v1/tasks/{id}"),
         ("GET", "/v1/tasks/{id}/events"),
         ("POST", "/v1/tasks"),
+        ("POST", "/v1/tasks/{handler}"),
         ("GET", "/v1/tasks/next"),
     ]
     return Router([Route(method, path, unused, {}) for method, path in rows])
@@ -47,6 +48,11 @@ def test_unknown_path_is_told_the_nearest_one() -> None:
     assert (problem.status, problem.hint) == (404, "did you mean /v1/tasks?")
 
 
+def test_handler_spelt_as_a_path_is_told_its_name() -> None:
+    problem = refused("POST", "/v1/tasks/email/send")
+    assert (problem.status, problem.hint) == (404, "did you mean /v1/tasks/email.send?")
+
+
 def test_path_far_from_all_is_told_where_they_are_listed() -> None:
     problem = refused("GET", "/" + "x" * 10_000)
     assert problem.hint == "GET /v1 lists what there is"
@@ -55,7 +61,7 @@ def test_path_far_from_all_is_told_where_they_are_listed() -> None:
 
 def test_unknown_method_is_told_those_that_the_path_has() -> None:
     problem = refused("PUT", "/v1/tasks/x")
-    assert (problem.status, problem.allow) == (405, "DELETE, GET, HEAD")
+    assert (problem.status, problem.allow) == (405, "DELETE, GET, POST, HEAD")
 
 
 @pytest.mark.parametrize("path", ["/v1/tasks/", "/v1/tasks//events", "", "*", "/v1/tasks/x/"])
