@@ -2,8 +2,11 @@
 
 from tests.simulation.world import MS, Action, World
 
-STILL_WAKING = 100 * MS
-"""For so long after it was stopped a process may not have caught up with what it slept through."""
+STILL_WAKING = 220 * MS
+"""For so long after it was stopped a process may not have caught up with what it slept through.
+
+Longer than handlers take to stop: one that is told so on waking has not stopped before.
+"""
 
 
 class Process:
