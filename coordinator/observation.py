@@ -32,6 +32,8 @@ class Observation:
         """Why submissions are refused; empty while they are not."""
         self.broken = 0
         """Messages that broke the protocol."""
+        self.copying = False
+        """Whether a backup is under way."""
         self.stopping = False
 
     def noted(self, now: Now, effects: Effects) -> None:

@@ -166,6 +166,7 @@ class Coordinator:
             observation=self._seen,
             now=now,
             read=lambda reads: self._store.apply({}, reads),
+            copy=self._store.copy,
             measure=self._measure,
             address=address,
         )

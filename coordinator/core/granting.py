@@ -81,8 +81,8 @@ class Granting:
 
         Args:
             until_ms: When each sidecar that holds one has been told so, or has given it up.
-            rows: The damaged rows of these leases. They stay until then, so that a start in between
-                holds anew.
+            rows: What says so: damaged rows of leases, or that the store was restored. They stay
+                until then, so that a start in between holds anew.
         """
         self._held_until_ms, self._held_for = until_ms, rows
         self._ledger.note("grants_held", rows=len(rows))

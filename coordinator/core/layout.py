@@ -10,6 +10,7 @@
     m handler                   its name once more: without it, its tasks are nobody's
     n incarnation               a session
     i                           there while the rows of tasks are found again (core.reindexing)
+    z                           there after a restore, until no lease from before it can be alive
 
 Numbers are big-endian, so that key order is time order. ``row`` numbers only grow.
 
@@ -30,6 +31,7 @@ ROW_ENTRIES_MAX = 256
 """Entries of one index row; bounds what one scan brings into memory."""
 
 REINDEX_KEY = b"i"
+RESTORED_KEY = b"z"
 _CRC = 4
 _ID = 16
 _TIMER = 25

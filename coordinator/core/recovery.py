@@ -66,20 +66,25 @@ class Recovery:
 
     def _finish(self) -> None:
         # The last page of grants has asked for its records; they come before this answer.
-        self._ledger.ask(GetMany([layout.REINDEX_KEY]), self._see, watch=False)
+        self._ledger.ask(
+            GetMany([layout.REINDEX_KEY, layout.RESTORED_KEY]), self._see, watch=False
+        )
 
     def _see(self, now: Now, found: dict[bytes, bytes], _: Any) -> None:
         """Make up for what is damaged, or was when the process before this one ended."""
-        if self._damaged_grants:
+        holding = [*self._damaged_grants]
+        if layout.RESTORED_KEY in found:  # Sidecars may hold what was leased after the backup.
+            holding.append(layout.RESTORED_KEY)
+        if holding:
             timeout_ms = max(
                 self._ledger.config.session_timeout_ms, self._ledger.sessions.timeout_ms_max
             )
             until_ms = now.ms + timeout_ms + margin_ms(timeout_ms)
-            self._granting.hold(until_ms, self._damaged_grants)
+            self._granting.hold(until_ms, holding)
         if self._damaged_grants or self._recount:
             self._reindexing.recount(self._done)
             return
-        if found:
+        if layout.REINDEX_KEY in found:
             self._reindexing.begin()
         self._done(now)
 

@@ -23,6 +23,8 @@ class Access:
     now: Callable[[], Now]
     read: Callable[[Sequence[Read]], Awaitable[Sequence[Any]]]
     """Read from the store, after what is under way."""
+    copy: Callable[[int], None]
+    """Write a copy of the store to a descriptor; blocks."""
     measure: Callable[[], Awaitable[None]]
     """Look how full the store is."""
     address: str

@@ -7,12 +7,14 @@ from coordinator.core import overview
 from coordinator.core.overview import HandlerDetail, HandlerRow, SidecarRow
 from coordinator.core.task_view import TaskDetail
 from coordinator.http import (
+    backup,
     event_stream,
     exposition,
     health,
     metrics,
     oldest,
     openapi,
+    scrub,
     status,
     tasks,
 )
@@ -105,6 +107,30 @@ ROUTES = (
         problems=("invalid_filter", "invalid_cursor"),
     ),
     Route("/v1/tasks/{id}", "One task", TaskDetail, tasks.one, problems=("unknown_task",)),
+    Route(
+        "/v1/backup",
+        "The store's file: a consistent, compact copy",
+        backup.MEDIA_TYPE,
+        stream=backup.backup,
+        parameters=backup.PARAMETERS,
+        problems=("backup_running", "no_room", "token_needed"),
+        guarded=True,
+    ),
+    Route(
+        "/v1/backup/plan",
+        "What a backup would take",
+        backup.BackupPlan,
+        backup.plan,
+        parameters=backup.PARAMETERS,
+    ),
+    Route(
+        "/v1/scrub",
+        "Look for damage in a slice of the store",
+        scrub.Slice,
+        scrub.scrub,
+        parameters=scrub.PARAMETERS,
+        problems=("invalid_cursor",),
+    ),
     Route(
         "/v1/events",
         "Events as they happen",

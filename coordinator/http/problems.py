@@ -20,10 +20,17 @@ CODES: dict[str, tuple[int, str, str]] = {
         "The Host header names another machine",
         "ask 127.0.0.1 or localhost, or set http_token_file",
     ),
+    "token_needed": (403, "A token is needed", "use the Unix socket, or set http_token_file"),
     "unknown_task": (404, "There is no such task", "check the id"),
     "unknown_handler": (404, "There is no such handler", "see /v1/handlers"),
     "unknown_path": (404, "There is nothing under this path", "see /openapi.json"),
     "wrong_method": (405, "This path has no such method", "see /openapi.json"),
+    "backup_running": (409, "A backup is under way", "wait until it is done"),
+    "no_room": (
+        507,
+        "The store has no room to grow",
+        'raise store_map_size or free some space on its disk; see the docs, "disk fills"',
+    ),
     "internal": (500, "The coordinator has failed", "its log says why; please report it"),
     "too_many_watchers": (503, "Too many watch the events already", "close some, or poll"),
 }

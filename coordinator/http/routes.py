@@ -50,6 +50,10 @@ class Answer:
     value: Any
 
 
+class Cut(Exception):
+    """Raised to end a stream in the middle, so that nobody takes it for whole."""
+
+
 Endpoint = Callable[[Access, Request], Awaitable[Any]]
 Stream = Callable[[Access, Request], AsyncIterator[bytes]]
 
@@ -70,6 +74,8 @@ class Route:
     """Codes that it may answer beside those that every path has."""
     open_to_all: bool = False
     """Whether it needs no token."""
+    guarded: bool = False
+    """Whether it gives payloads away: over TCP a token is needed then, also on loopback."""
 
 
 def read_query(route: Route, given: Mapping[str, str]) -> dict[str, Any]:

@@ -15,13 +15,13 @@ from typing import Any
 
 from aiohttp import web
 
-from coordinator.errors import CoordinatorError
+from coordinator.errors import CoordinatorError, StoreError
 from coordinator.http import socket_file
 from coordinator.http.access import Access
 from coordinator.http.endpoints import ROUTES
 from coordinator.http.forms import plain
 from coordinator.http.problems import MEDIA_TYPE, Problem
-from coordinator.http.routes import Answer, Request, Route, Text, read_query
+from coordinator.http.routes import Answer, Cut, Request, Route, Text, read_query
 from coordinator.settings import host_and_port, is_loopback
 from protocol import log
 
@@ -98,7 +98,7 @@ class HttpServer:
                     self._admit(request, route)
                 asked = Request(request.match_info, read_query(route, request.query), _of(request))
                 if route.stream is not None:
-                    return await self._stream(request, route.stream(self._access, asked))
+                    return await self._stream(request, route, route.stream(self._access, asked))
                 assert route.endpoint is not None
                 return _response(await route.endpoint(self._access, asked))
             except Problem as problem:
@@ -123,6 +123,8 @@ class HttpServer:
             given = request.headers.get("Authorization", "")
             if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
                 raise Problem("unauthorized", "the token is missing or is not the right one")
+        elif route.guarded:
+            raise Problem("token_needed", f"{route.path} is not given to whoever asks over TCP")
         else:
             host = request.host.rsplit(":", 1)[0] if request.host[-1:] != "]" else request.host
             if not is_loopback(host):
@@ -137,10 +139,10 @@ class HttpServer:
         return _problem(Problem("unknown_path", f"{request.method} {request.path}"))
 
     async def _stream(
-        self, request: web.Request, lines: AsyncIterator[bytes]
+        self, request: web.Request, route: Route, lines: AsyncIterator[bytes]
     ) -> web.StreamResponse:
         response = web.StreamResponse(
-            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+            headers={"Content-Type": route.answers, "Cache-Control": "no-store"}
         )
         await response.prepare(request)
         try:
@@ -148,6 +150,9 @@ class HttpServer:
                 await response.write(line)
         except ConnectionError:
             pass  # Whoever watched has gone.
+        except (Cut, StoreError):
+            if request.transport is not None:
+                request.transport.abort()  # Its last chunk is missing, which is how it is seen.
         finally:
             await lines.aclose()  # type: ignore[attr-defined]
         return response

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from coordinator.core.effects import Read
+from coordinator.errors import StoreError
 
 KEY_BYTES_MAX = 511
 """What LMDB 0.9 takes; other stores keep to it, so that one layout serves all."""
@@ -91,6 +92,17 @@ class Store(ABC):
     @abstractmethod
     async def stats(self) -> StoreStats:
         """Return how full the store is; cheap, but meant for about once a second."""
+
+    def copy(self, descriptor: int) -> None:
+        """Write a consistent copy of everything, compact, while commits go on.
+
+        Takes long and blocks: call it in a thread of its own. The state that it copies cannot be
+        given up meanwhile, so what is deleted makes no room until it ends.
+
+        Raises:
+            StoreError: It could not be written, or this kind of store cannot be copied.
+        """
+        raise StoreError("this kind of store has a backup of its own")
 
     @abstractmethod
     async def close(self) -> None:

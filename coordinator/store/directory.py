@@ -6,6 +6,7 @@
     pillion.store     the marker: this folder holds a store, and which
     pillion.clean     the last owner closed the store, whose file then had this size; gone in use
     new/              where a new store's file is made; gone once it is whole and in its place
+    data.mdb.before-restore   what a restore has replaced, until somebody deletes it
 
 The marker is what keeps an empty store from being made over one whose file got lost, for instance
 because a disk was not mounted.
@@ -26,6 +27,7 @@ _LOCK_FILE = "pillion.lock"
 _MARKER_FILE = "pillion.store"
 _CLEAN_FILE = "pillion.clean"
 _NEW_FOLDER = "new"
+_OLD_FILE = "data.mdb.before-restore"
 _LOCK_BYTES_MAX = 200
 
 
@@ -40,8 +42,11 @@ class StoreDirectory:
         self._allow_filesystem = allow_filesystem
         self._lock_fd = -1
 
-    def acquire(self) -> None:
+    def acquire(self, *, to_restore: bool = False) -> None:
         """Make the folder if need be, check it, and lock it for this process.
+
+        Args:
+            to_restore: A store's file that is gone is what one has come for.
 
         Raises:
             Refused: The folder cannot be used; nothing was changed in a store.
@@ -50,7 +55,8 @@ class StoreDirectory:
             self._make()
             self._check_filesystem()
             self._lock()
-            self._check_marker()
+            if not to_restore:
+                self._check_marker()
             self.was_clean = self._take_clean()
         except OSError as error:
             self.release(clean=False)
@@ -78,8 +84,16 @@ class StoreDirectory:
         folder.mkdir(mode=0o700)
         return folder
 
+    def keep_old(self) -> Path:
+        """Give the store's file a second name, under which it stays; return that."""
+        kept = self.path / _OLD_FILE
+        kept.unlink(missing_ok=True)
+        kept.hardlink_to(self.data_file)
+        return kept
+
     def finish_new(self) -> None:
         """Put the file that was made, and is durable, in its place."""
+        (self.path / _MAP_FILE).unlink(missing_ok=True)  # It tells of readers of another file.
         (self.path / _NEW_FOLDER / DATA_FILE).replace(self.data_file)
         self._discard_new()
         sync_directory(self.path)
@@ -90,6 +104,11 @@ class StoreDirectory:
             for name in (DATA_FILE, _MAP_FILE):
                 (folder / name).unlink(missing_ok=True)
             folder.rmdir()
+
+    def mark(self, uuid: bytes) -> None:
+        """Note durably that the folder holds the store ``uuid``, whatever it held before."""
+        sync_directory(self.path.parent)
+        self._write(_MARKER_FILE, f"{uuid.hex()}\n")
 
     def confirm(self, uuid: bytes) -> None:
         """Note durably that the folder holds the store ``uuid``.

@@ -44,13 +44,15 @@ _READERS_MAX = 16
 _LIB_VERSION = 0
 
 T = TypeVar("T")
+Environment = lmdb.Environment
 
 
 class LmdbStore(Store):
     """A store in a folder of its own.
 
     Invariant: ``_env`` is touched by the process that opened it, and by the writer thread only, but
-    for a few reads that the event loop's thread does while that one has nothing to do.
+    for a few reads that the event loop's thread does while that one has nothing to do, and for
+    copies, which read in a thread of whoever makes them.
     """
 
     def __init__(self, path: Path, *, map_bytes: int, allow_filesystem: bool = False) -> None:
@@ -64,6 +66,8 @@ class LmdbStore(Store):
         self._own_record = b""
         self._failure: StoreError | None = None
         self._closed = False
+        self._copying = threading.Lock()
+        """Held by who copies: the environment is not closed under them."""
 
     async def open(self) -> Ownership:
         """Lock the folder, open or make the file, and commit the raised epoch."""
@@ -89,7 +93,7 @@ class LmdbStore(Store):
         env = self._opened()
         try:
             with env.begin() as txn:
-                return [_read(txn, read) for read in reads]
+                return [read_in(txn, read) for read in reads]
         except lmdb.Error as error:
             self._failure = _failure(error, False)
             raise self._failure from error
@@ -106,6 +110,14 @@ class LmdbStore(Store):
         self._closed = True
         await asyncio.wrap_future(self._thread.submit(self._close))
         self._thread.shutdown(wait=False)
+
+    def copy(self, descriptor: int) -> None:
+        """Write a compact copy, as of now; see ``Store.copy``."""
+        with self._copying:
+            env = self._env
+            if env is None:
+                raise StoreError("the store is closed")
+            copy_to(env, descriptor)
 
     # What follows until the next such line runs in the event loop's thread.
 
@@ -171,19 +183,9 @@ class LmdbStore(Store):
         path = self._directory.data_file
         if self._directory.was_clean:
             return
-        missing = bytes_missing(path)
-        if path.stat().st_size > VERIFY_BYTES_MAX and not missing:
+        if path.stat().st_size > VERIFY_BYTES_MAX and not bytes_missing(path):
             return
-        try:
-            problems = verify(str(path), subdir=False)  # type: ignore[no-untyped-call]
-        except VerifyError as error:
-            problems = [str(error)]
-        if problems:
-            short = f"it is {missing} bytes shorter than its last commit left it; " * bool(missing)
-            raise Corrupt(
-                f"{path} is damaged ({short}{problems[0]}, {len(problems)} problems in all); "
-                "restore it from a backup"
-            )
+        verify_file(path, "restore it from a backup")
 
     def _open_environment(self, folder: Path) -> lmdb.Environment:
         try:
@@ -236,7 +238,7 @@ class LmdbStore(Store):
             with env.begin(write=bool(writes)) as txn:
                 try:
                     self._stage(txn, writes)
-                    return [_read(txn, read) for read in reads]
+                    return [read_in(txn, read) for read in reads]
                 finally:
                     staged.set()
         except Fenced as error:
@@ -296,10 +298,62 @@ class LmdbStore(Store):
             ) from error
 
     def _close_environment(self, *, clean: bool) -> None:
-        if self._env is not None:
-            self._env.close()
-            self._env = None
+        with self._copying:
+            if self._env is not None:
+                self._env.close()
+                self._env = None
         self._directory.release(clean=clean)
+
+
+def verify_file(path: Path, advice: str) -> None:
+    """Look whether the structure of a file is whole; it is only read, and never mapped.
+
+    Raises:
+        Corrupt: It is not; the text ends with the advice.
+    """
+    missing = bytes_missing(path)
+    try:
+        problems = verify(str(path), subdir=False)  # type: ignore[no-untyped-call]
+    except VerifyError as error:
+        problems = [str(error)]
+    if problems:
+        short = f"it is {missing} bytes shorter than its last commit left it; " * bool(missing)
+        raise Corrupt(
+            f"{path} is damaged ({short}{problems[0]}, {len(problems)} problems in all); {advice}"
+        )
+
+
+def open_file(path: Path, map_bytes: int = 0) -> Environment:
+    """Open a file that no other process has open: to read it, or with a map to write to it.
+
+    Raises:
+        Refused: It is no file of LMDB, or cannot be read.
+    """
+    _refuse_unpatched()
+    try:
+        return lmdb.open(
+            str(path),
+            subdir=False,
+            lock=False,
+            create=False,
+            readonly=not map_bytes,
+            map_size=map_bytes or path.stat().st_size,
+            lib_version=_LIB_VERSION,
+        )
+    except (lmdb.Error, OSError) as error:
+        raise Refused(f"{path} cannot be opened as a store ({error})") from None
+
+
+def copy_to(env: Environment, descriptor: int) -> None:
+    """Write what an environment holds now, without what was deleted.
+
+    Raises:
+        StoreError: It could not be written, or not be read.
+    """
+    try:
+        env.copyfd(descriptor, compact=True)
+    except lmdb.Error as error:
+        raise StoreError(f"the copy has failed ({error})") from error
 
 
 def _is_small(reads: Sequence[Read]) -> bool:
@@ -312,7 +366,8 @@ def _is_small(reads: Sequence[Read]) -> bool:
     return keys <= HERE_KEYS_MAX
 
 
-def _read(txn: "lmdb.Transaction[bytes]", read: Read) -> Result:
+def read_in(txn: "lmdb.Transaction[bytes]", read: Read) -> Result:
+    """Do one read."""
     match read:
         case GetMany(keys):
             get = txn.get
