@@ -16,7 +16,7 @@ import click
 from coordinator import settings as coordinator_settings
 from coordinator.errors import CoordinatorError, Refused
 from protocol.settings import SettingsError, Values, describe, options
-from protocol.units import InvalidUnit, parse_duration_ms
+from protocol.units import InvalidUnit, parse_duration_ms, parse_size
 from protocol.version import SOFTWARE
 
 if TYPE_CHECKING:
@@ -76,6 +76,22 @@ def _asks(command: _Command) -> _Command:
 def _has_place(command: _Command) -> _Command:
     """Give a command the flags that say where the coordinator is."""
     return _with_settings(command, _PLACE)
+
+
+def _has_store(command: _Command) -> _Command:
+    """Give a command the flags that say where a store is that nobody serves."""
+    return _with_settings(command, ("data_dir", "store_map_size", "allow_filesystem"))
+
+
+def _reports(command: _Command) -> _Command:
+    """Give a command that says what it did the format of that."""
+    return click.option(
+        *("-o", "--output", "form"),
+        type=click.Choice(["table", "json"]),
+        default="table",
+        show_default=True,
+        help="For people, or for programs.",
+    )(command)
 
 
 def _columns(command: _Command) -> _Command:
@@ -195,20 +211,84 @@ def trace(form: str, task_id: str, **flags: Any) -> None:
 @click.option("--dead", type=click.IntRange(0), help="Critical with more dead tasks.")
 @click.option("--backlog", type=click.IntRange(0), help="Critical with more ready tasks.")
 @click.option("--sidecars", type=click.IntRange(0), help="Critical with fewer ready sidecars.")
-def check(
-    oldest: str | None, dead: int | None, backlog: int | None, sidecars: int | None, **flags: Any
-) -> None:
+@click.option("--store", is_flag=True, help="Look for damage in the whole store instead.")
+@_reports
+def check(oldest: str | None, store: bool, form: str, **flags: Any) -> None:
     """Print one line for a monitoring system.
 
     Exits 0 if all is well, 1 with a warning, 2 if it is critical or no coordinator answers, 3 if
     nothing can be said.
+
+    With --store: reads every row and checks its checksum, of a coordinator that serves or of a
+    store that nobody serves; names what is damaged, and exits 1 if anything is.
     """
+    counts = {name: flags.pop(name) for name in ("dead", "sidecars", "backlog")}
+    if store:
+        from coordinator.commands import scrub  # noqa: PLC0415
+
+        sys.exit(scrub.scrub(_read(flags.pop("config_file"), flags), form))
     from coordinator.commands import check as checking  # noqa: PLC0415
 
-    limits = checking.Thresholds(_duration("--oldest", oldest), dead, sidecars, backlog)
+    limits = checking.Thresholds(_duration("--oldest", oldest), **counts)
     codes: list[int] = []
     code = _run(flags, lambda api: codes.append(checking.check(api, limits)))
     sys.exit(codes[0] if codes else code or checking.UNKNOWN)
+
+
+# What follows saves stores and puts them back.
+
+
+@cli.command()
+@_has_place
+@_reports
+@click.option("--replace", is_flag=True, help="Replace a FILE that exists, at the end.")
+@click.option(
+    "--rate",
+    metavar="SIZE",
+    default="48MiB",
+    show_default=True,
+    help="How much to copy a second while a coordinator serves.",
+)
+@click.argument("file", type=click.Path(path_type=Path))
+def backup(file: Path, rate: str, replace: bool, form: str, **flags: Any) -> None:
+    """Save the store to FILE, verified, while its coordinator goes on serving.
+
+    If none serves it, its folder is read. FILE has its name only once it is whole. Exits 4 if
+    something is in the way, 5 if no coordinator answers, 75 if there is no room.
+    """
+    from coordinator.commands import backup as backing_up  # noqa: PLC0415
+
+    values = _read(flags.pop("config_file"), flags)
+    sys.exit(
+        backing_up.backup(
+            values, file, rate_mib=_mebibytes("--rate", rate), replace=replace, form=form
+        )
+    )
+
+
+@cli.command()
+@_has_store
+@_reports
+@click.option("--replace", is_flag=True, help="Replace the store there; its file is kept beside.")
+@click.argument("file", type=click.Path(path_type=Path))
+def restore(file: Path, replace: bool, form: str, **flags: Any) -> None:
+    """Put the backup FILE into the data folder, verified; the coordinator must be stopped.
+
+    Its epoch jumps, so that tokens only grow; tasks that ended since the backup run again.
+    """
+    from coordinator.commands import restore as restoring  # noqa: PLC0415
+
+    sys.exit(restoring.restore(_settings(flags), file, replace=replace, form=form))
+
+
+@cli.command()
+@_has_store
+@_reports
+def compact(form: str, **flags: Any) -> None:
+    """Make the store's file as small as what it holds; the coordinator must be stopped."""
+    from coordinator.commands import restore as restoring  # noqa: PLC0415
+
+    sys.exit(restoring.compact(_settings(flags), form))
 
 
 def _ask(flags: dict[str, Any], ask: "Callable[[Api], None]") -> NoReturn:
@@ -220,6 +300,17 @@ def _run(flags: dict[str, Any], ask: "Callable[[Api], None]") -> int:
 
     watch_ms = _duration("--watch", flags.pop("watch", None))
     return running.run(_read(flags.pop("config_file"), flags), ask, watch_ms)
+
+
+def _settings(flags: dict[str, Any]) -> coordinator_settings.Settings:
+    return coordinator_settings.build(_read(flags.pop("config_file"), flags))
+
+
+def _mebibytes(flag: str, text: str) -> int:
+    try:
+        return max(1, parse_size(text) >> 20)
+    except InvalidUnit as error:
+        raise click.UsageError(f"{flag}: {error}") from None
 
 
 def _duration(flag: str, text: str | None) -> int | None:

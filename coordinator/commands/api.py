@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 ANSWER_SECONDS = 30.0
+PART_BYTES = 256 * 1024
 ANSWER_BYTES_MAX = 256 * 2**20
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,12})", re.IGNORECASE)
 
@@ -71,6 +72,53 @@ class Api:
             Unreachable: Nobody answers.
         """
         return self._ask(path)[1].decode()
+
+    def stream(self, path: str, query: Mapping[str, str]) -> Iterator[bytes]:
+        """Yield what a path answers part by part, however much it is.
+
+        Raises:
+            Unreachable: Nobody answers, or the answer ends in the middle.
+            Refused: The answer is a problem.
+        """
+        import http.client  # noqa: PLC0415 (it takes long to import, and few need it)
+
+        connection = http.client.HTTPConnection("localhost")
+        shown = self._shown()
+        try:
+            connection.sock = self._connect()
+            token = {"Authorization": f"Bearer {self._place.token}"} if self._place.token else {}
+            connection.request("GET", f"{path}?{urlencode(query)}", headers=token)
+            answer = connection.getresponse()
+            if answer.status >= 400:
+                raise Refused(json.loads(answer.read(ANSWER_BYTES_MAX)))
+            while part := answer.read(PART_BYTES):
+                yield part
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise Unreachable(
+                f"the answer of {shown} to {path} ends in the middle ({error}); "
+                "the coordinator's log says why"
+            ) from None
+        finally:
+            connection.close()
+
+    def _connect(self) -> socket.socket:
+        """Return a connection to the first address that takes one.
+
+        Raises:
+            OSError: None does.
+        """
+        failure: OSError = ConnectionRefusedError("no address")
+        for family, address, _ in self._addresses():
+            connection = socket.socket(family)
+            connection.settimeout(ANSWER_SECONDS)
+            try:
+                connection.connect(address)
+            except OSError as error:
+                connection.close()
+                failure = error
+            else:
+                return connection
+        raise failure
 
     def _ask(self, target: str) -> tuple[int, bytes]:
         failures = []

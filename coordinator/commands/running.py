@@ -15,7 +15,7 @@ from coordinator.settings import Settings, build, host_and_port, read_token
 from protocol.settings import Values
 
 EXIT_USAGE, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 2, 5, 130
-_EXITS = {400: 2, 401: 6, 403: 6, 404: 3, 409: 4, 412: 4, 429: 75, 503: 75}
+_EXITS = {400: 2, 401: 6, 403: 6, 404: 3, 409: 4, 412: 4, 429: 75, 503: 75, 507: 75}
 _CLEAR = "\x1b[H\x1b[2J"
 
 
@@ -37,7 +37,7 @@ def run(values: Values, ask: Callable[[Api], None], watch_ms: int | None = None)
         return _fail(str(error), EXIT_UNREACHABLE)
     except Refused as error:
         hint = f"; {error.hint}" if error.hint else ""
-        return _fail(f"{error}{hint}", _EXITS.get(error.status, 1))
+        return _fail(f"{error}{hint}", exit_code(error))
     except UnknownColumn as error:
         return _fail(str(error), EXIT_USAGE)
     except KeyboardInterrupt:
@@ -72,6 +72,11 @@ def place_of(settings: Settings, values: Values) -> Place:
     elif by_flag == {"http_bind"}:
         socket = None
     return Place(socket, host, port, read_token(settings.http_token_file))
+
+
+def exit_code(problem: Refused) -> int:
+    """Return the exit code for an answer that is a problem."""
+    return _EXITS.get(problem.status, 1)
 
 
 def _is_flag(values: Values, name: str) -> bool:

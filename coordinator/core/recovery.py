@@ -66,9 +66,7 @@ class Recovery:
 
     def _finish(self) -> None:
         # The last page of grants has asked for its records; they come before this answer.
-        self._ledger.ask(
-            GetMany([layout.REINDEX_KEY, layout.RESTORED_KEY]), self._see, watch=False
-        )
+        self._ledger.ask(GetMany([layout.REINDEX_KEY, layout.RESTORED_KEY]), self._see, watch=False)
 
     def _see(self, now: Now, found: dict[bytes, bytes], _: Any) -> None:
         """Make up for what is damaged, or was when the process before this one ended."""

@@ -83,7 +83,7 @@ class HttpServer:
         app = web.Application(client_max_size=BODY_BYTES_MAX)
         for route in ROUTES:
             app.router.add_get(route.path, self._handler(route, tcp))
-        app.router.add_route("*", "/{path:.*}", self._unknown)
+        app.router.add_route("*", r"/{path:[\s\S]*}", self._unknown)
         runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=STOP_SECONDS
         )
