@@ -215,6 +215,7 @@ class ServiceProcess(Process):
             OutcomeKind.SUCCESS,
             _result(attempt.key),
         )
+        attempt.silent_us = self.world.now + int(1.02 * timeout_us) + attempt.sidecar.patience_us
         match behaviour:
             case "long":
                 runs_us = self.world.between(100 * MS, 1_200 * MS)
@@ -237,7 +238,6 @@ class ServiceProcess(Process):
             case "crashonce" if task.delivery == 1:
                 self.world.after(runs_us, lambda: self.run(lambda: self._crash(attempt)))
                 return
-        attempt.silent_us = self.world.now + int(1.02 * timeout_us) + attempt.sidecar.patience_us
         if runs_us > timeout_us and not attempt.deaf and self._keeps_time:
             runs_us, outcome = timeout_us, (OutcomeKind.RETRY, _TIMEOUT)
         self.world.after(runs_us, lambda: self.run(lambda: self._end(place, attempt, *outcome)))
