@@ -283,11 +283,6 @@ class Checks:
             if verdict.code is None or not CODES[verdict.code].retry:
                 self.decided.add(self._batches[sidecar.incarnation, verdict.request])
 
-    def owed(self, batch: bytes) -> bool:
-        """Tell whether an app believes a batch in the spool that the coordinator has not taken."""
-        told = any(entry.id in self.spooled_ids for entry in self._entries.get(batch, ()))
-        return told and batch not in self.decided
-
     def _check_stated(self, sidecar: "SidecarProcess", limits: Sequence[Limit]) -> None:
         granted = sidecar.core._asked._granted
         for handler, total in limits:

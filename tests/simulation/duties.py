@@ -134,8 +134,7 @@ class Duties:
     def spools(self, spool: "SpoolDisk", work: SpoolWork) -> None:
         """Check a change of its spool, right before it is made."""
         for number in work.removes:
-            tasks = spool.batches.get(number)
-            if tasks is not None and self._checks.owed(tasks):
+            if number in spool.kept and spool.batches[number] not in self._checks.decided:
                 raise Broken("what is spooled stays until its verdict", self._sidecar.name)
         size = sum([len(tasks) for tasks in (spool.batches | dict(work.puts)).values()])
         size -= sum([len(spool.batches.get(number, b"")) for number in work.removes])

@@ -20,6 +20,7 @@ from sidecar.core.events import (
     LocalOpened,
     ProcessEnded,
     SpoolDone,
+    SpooledBatch,
     SpoolFailed,
     SpoolWork,
     Stuck,
@@ -261,16 +262,23 @@ class SidecarProcess(Process):
         fails = spool.fails(work)
         if not fails or self.world.chance(0.3):
             spool.write(work)
-        loaded = []
+        loaded: list[SpooledBatch] = []
         if work.load_after is not None:
             loaded = spool.load(work.load_after, work.load_bytes_max)
         if loaded:
             self.world.hit("spool_read_back")
         if work.outcome_puts:
             self.world.hit("outcomes_journaled")
-        self.run(lambda: self._spool_done(SpoolFailed("disk") if fails else SpoolDone(loaded)))
+        if fails:
+            self.run(lambda: self._spool_told(SpoolFailed("disk")))
+        else:
+            self.run(lambda: self._spool_done(spool, work, loaded))
 
-    def _spool_done(self, event: SpoolDone | SpoolFailed) -> None:
+    def _spool_done(self, spool: SpoolDisk, work: SpoolWork, loaded: list[SpooledBatch]) -> None:
+        spool.kept.update([number for number, _ in work.puts])
+        self._spool_told(SpoolDone(loaded))
+
+    def _spool_told(self, event: SpoolDone | SpoolFailed) -> None:
         self.core.step(self.now_ms(), event)
         self.turn_soon()
 

@@ -12,6 +12,8 @@ class SpoolDisk:
         self._world = world
         self.batches: dict[int, bytes] = {}
         self._spooled_at: dict[int, int] = {}
+        self.kept: set[int] = set()
+        """Batches whose commit a sidecar has seen: apps may have been told that they are here."""
         self.outcomes: dict[Lease, Outcome] = {}
         self.slow_until = 0
         self.fails_next = self.fails_next_put = False
@@ -48,6 +50,7 @@ class SpoolDisk:
             self.outcomes[Lease(outcome.id, outcome.token)] = outcome
         for number in work.removes:
             self.batches.pop(number, None)
+            self.kept.discard(number)
         for task_id, token in work.outcome_removes:
             self.outcomes.pop(Lease(task_id, token), None)
 
