@@ -41,6 +41,7 @@ from coordinator.store.lmdb_store import LmdbStore
 from coordinator.store.switching import set_switch_interval
 from coordinator.transport import Transport
 from protocol import codec, frames, log
+from protocol.descriptors import Shortage
 from protocol.errors import LimitExceeded, ProtocolError
 from protocol.units import format_size
 
@@ -86,6 +87,7 @@ class Coordinator:
         """Bytes that were left then."""
         self._seen = Observation(now())
         self._http: HttpServer | None = None
+        self._shortage = Shortage()
         self._stopping = False
 
     @property
@@ -185,7 +187,7 @@ class Coordinator:
     async def _serve(self, stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         failed: asyncio.Future[None] = loop.create_future()
-        loop.set_exception_handler(lambda _, context: _fail(failed, context))
+        loop.set_exception_handler(lambda _, context: self._failed(failed, context))
         committing = loop.create_task(self._commit_for_ever())
         stopped = loop.create_task(stop.wait())
         self._wake()
@@ -198,6 +200,14 @@ class Coordinator:
         self._stopping = True
         self._wake()
         await committing
+
+    def _failed(self, failed: "asyncio.Future[None]", context: dict[str, Any]) -> None:
+        if not self._shortage.is_meant(context):
+            _fail(failed, context)
+        elif self._shortage.add():
+            self._log.warning(
+                "connections_wait", detail=str(context["exception"]), times=self._shortage.times
+            )
 
     # In
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import uvloop
 
 from protocol import codec, log
+from protocol.descriptors import Shortage
 from protocol.errors import LimitExceeded, ProtocolError
 from protocol.version import SOFTWARE
 from sidecar.core.events import (
@@ -137,6 +138,7 @@ class Process:
         self._flushing: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._done: asyncio.Future[None] | None = None
+        self._shortage = Shortage()
         self._signals = 0
         self._waiting_since = 0.0
         self._ending: asyncio.Task[None] | None = None
@@ -322,6 +324,11 @@ class Process:
 
     def _failed(self, _: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         """End the process for an error in a callback: a core that failed once is not trusted."""
+        if self._shortage.is_meant(context):
+            if self._shortage.add():
+                facts: dict[str, int | str] = {"detail": str(context["exception"])}
+                self._alarm("connections_wait", facts | {"times": self._shortage.times})
+            return
         error = context.get("exception") or RuntimeError(str(context["message"]))
         if self._done is not None and not self._done.done():
             assert isinstance(error, BaseException)
