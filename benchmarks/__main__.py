@@ -16,6 +16,7 @@ from benchmarks import (
     operating,
     punctuality,
     redelivery,
+    saving,
 )
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -76,6 +77,17 @@ def _idle(seconds: int, as_json: bool) -> None:
 def _backlog(tasks: int, as_json: bool) -> None:
     """Memory and start of a coordinator with many waiting tasks."""
     _show(backlog.run(tasks), as_json)
+
+
+@main.command("saving")
+@click.option("--tasks", default=100_000, show_default=True, help="Tasks of each turn.")
+@click.option("--stored", default=400_000, show_default=True, help="Tasks stored before.")
+@click.option("--turns", default=3, show_default=True, help="With and without a backup.")
+@click.option("--rate", default="", help="As of the backup command.")
+@_json
+def _saving(tasks: int, stored: int, turns: int, rate: str, as_json: bool) -> None:
+    """What a backup costs in throughput, and how long it takes, under full load."""
+    _show(saving.run(tasks, stored, turns, rate), as_json)
 
 
 @main.command("redelivery")

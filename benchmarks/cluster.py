@@ -1,11 +1,14 @@
 """A coordinator, a sidecar and a service as real processes, for as long as one benchmark takes."""
 
+import asyncio
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import cpu_seconds
+from tests.support.filled_store import fill
 from tests.support.processes import System
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -14,11 +17,16 @@ PROGRAMS = Path(__file__).parent / "programs"
 class Cluster:
     """The usual three processes; a context manager that ends them."""
 
-    def __init__(self, *, concurrency: int, stamps: bool = False, push: bool = False) -> None:
+    def __init__(
+        self, *, concurrency: int, stamps: bool = False, push: bool = False, stored: int = 0
+    ) -> None:
         self._system = System()
         self.folder = self._system.folder
         self.stamps = self.folder / "stamps"
-        self.coordinator = self._system.coordinator("--log-level", "warning")
+        self.coordinator = self._system.coordinator("--log-level", "warning", start=False)
+        if stored:
+            asyncio.run(fill(self.coordinator.data_folder, stored, time.time_ns() // 1_000_000))
+        self.coordinator.start()
         self.app = self.folder / "app.sock"
         if push:
             config = self.folder / "sidecar.toml"
