@@ -206,8 +206,12 @@ class Holdings:
     def _end(self, where: dict[Key, Lane], lane: Lane, key: Key, stop_by_ms: int) -> bool:
         """End one lease that was handed over; return whether it had not ended before."""
         if key in lane.waiting:
-            # It has not begun and will not, so that no slot is taken by it.
-            del lane.waiting[key], where[key]
+            if lane.killable and lane.first_waiting == key:
+                lane.end_first_waiting(stop_by_ms)
+                self.due_ms = min(self.due_ms, stop_by_ms)
+            else:
+                # It has not begun and will not, so that no slot is taken by it.
+                del lane.waiting[key], where[key]
             return True
         stamp = lane.begun[key]
         if stamp.standing is Standing.GONE:

@@ -120,6 +120,21 @@ class Lane:
         stamp = self.begun[key]
         self.begun[key] = Stamp(stamp.since_ms, stop_by_ms, Standing.GONE)
 
+    @property
+    def first_waiting(self) -> Key | None:
+        """The task that begins next."""
+        return next(iter(self.waiting), None)
+
+    def end_first_waiting(self, stop_by_ms: int) -> None:
+        """End the lease of the task that begins next, which may have begun meanwhile.
+
+        The outcome that freed a slot for it is on its way then. It stands with those that have
+        begun until it is answered: one that has not begun is so at once.
+        """
+        key = next(iter(self.waiting))
+        del self.waiting[key]
+        self.begun[key] = Stamp(0, stop_by_ms, Standing.GONE)
+
     def revoke(self, key: Key, standing: Standing, due_ms: int) -> None:
         """Note that an attempt was told to stop and has until ``due_ms`` to say what it came to."""
         self.begun[key] = Stamp(self.begun[key].since_ms, due_ms, standing)

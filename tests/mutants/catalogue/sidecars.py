@@ -5,6 +5,7 @@ from tests.mutants.mutant import Edit, Mutant, Promise
 
 _HOLDINGS = "sidecar/core/test_holdings.py::"
 _SERVICE = "sidecar/sdk/test_service.py::"
+_SUPERVISED = "sidecar/core/test_supervised.py::"
 
 MUTANTS = (
     Mutant(
@@ -84,6 +85,21 @@ MUTANTS = (
             )
         ],
         a_test(f"{_HOLDINGS}test_silent_attempt_is_reported_after_the_grace_and_keeps_its_slot"),
+    ),
+    Mutant(
+        "begun-while-its-lease-ended-forgotten",
+        "What begins in a supervised process while its lease ends is let go on for ever.",
+        Promise.NEVER_TWICE,
+        [
+            Edit(
+                "sidecar.core.holdings",
+                "if lane.killable and lane.first_waiting == key:",
+                "if False:",
+            )
+        ],
+        a_test(
+            f"{_SUPERVISED}test_attempt_that_begins_while_its_lease_ends_is_ended_before_the_next_may_begin"
+        ),
     ),
     Mutant(
         "grant-kept-in-the-drain",

@@ -296,6 +296,29 @@ def test_attempt_that_ends_with_its_lease_condemns_nothing() -> None:
     assert bench.stuck() == []
 
 
+def test_attempt_that_begins_while_its_lease_ends_is_ended_before_the_next_may_begin() -> None:
+    bench = supervised(1, 2, 3)
+
+    bench.advance(DEADLINE_MS)
+    bench.tell(an_outcome(1))  # It was on its way, and the second has begun since.
+    bench.tell(an_outcome(3, kind=RETURNED))
+    bench.advance(MARGIN_MS)
+
+    assert bench.stuck() == [e.Stuck(PROCESS, at_once=True)]
+
+
+def test_tasks_that_are_given_back_as_their_leases_end_condemn_nothing_and_take_no_slot() -> None:
+    bench = supervised(1, 2, 3)
+    bench.advance(DEADLINE_MS)
+
+    for number in (2, 3, 1):
+        bench.tell(an_outcome(number, kind=RETURNED))
+    bench.advance(10 * MARGIN_MS)
+
+    assert bench.stuck() == []
+    assert bench.core.facts(bench.now_ms)["slots_taken_by_ended_leases"] == 0
+
+
 def test_process_of_a_cancelled_attempt_that_does_not_stop_is_ended_and_the_lease_given_back() -> (
     None
 ):
