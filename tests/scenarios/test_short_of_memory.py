@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sidecar import Client
-from sidecar.sdk.blocking import BlockingTask
 from sidecar.sdk.errors import PillionError
+from sidecar.sdk.task import BlockingTask
 from tests.scenarios.stage import wait_for_services
 from tests.support.process import Process
 from tests.support.processes import System
