@@ -28,6 +28,8 @@ _Command = Callable[..., None]
 
 _PLACE = ("data_dir", "http_socket", "http_bind", "http_token_file")
 """The settings that say where a coordinator can be asked."""
+_STORE = ("data_dir", "store_map_size", "store_bytes_max", "disk_free_min", "allow_filesystem")
+"""The settings for a store that nobody serves."""
 _FORMATS = ("table", "json", "ndjson", "csv", "id")
 
 
@@ -80,7 +82,12 @@ def _has_place(command: _Command) -> _Command:
 
 def _has_store(command: _Command) -> _Command:
     """Give a command the flags that say where a store is that nobody serves."""
-    return _with_settings(command, ("data_dir", "store_map_size", "allow_filesystem"))
+    return _with_settings(command, _STORE)
+
+
+def _has_everything(command: _Command) -> _Command:
+    """Give a command the flags for a store and for who serves it."""
+    return _with_settings(command, (*_STORE, *_PLACE))
 
 
 def _reports(command: _Command) -> _Command:
@@ -245,7 +252,7 @@ def check(oldest: str | None, store: bool, form: str, **flags: Any) -> None:
 @click.option(
     "--rate",
     metavar="SIZE",
-    default="48MiB",
+    default="32MiB",
     show_default=True,
     help="How much to copy a second while a coordinator serves.",
 )
@@ -289,6 +296,49 @@ def compact(form: str, **flags: Any) -> None:
     from coordinator.commands import restore as restoring  # noqa: PLC0415
 
     sys.exit(restoring.compact(_settings(flags), form))
+
+
+@cli.command("export")
+@_has_store
+@click.option("--backup", type=click.Path(path_type=Path), help="Read this backup instead.")
+@click.option("--all", "ended", is_flag=True, help="Also tasks that have ended.")
+@click.argument("file", type=click.Path(path_type=Path), default="-")
+def export_tasks(file: Path, backup: Path | None, ended: bool, **flags: Any) -> None:
+    """Write the tasks that have not ended to FILE (or stdout) as lines of JSON.
+
+    The coordinator must be stopped; of one that serves, make a backup and export that.
+    """
+    from coordinator.commands import export  # noqa: PLC0415
+
+    sys.exit(export.export(_settings(flags), file, backup, ended=ended))
+
+
+@cli.command("import")
+@_has_store
+@_reports
+@click.argument("file", type=click.Path(path_type=Path))
+def import_tasks(file: Path, form: str, **flags: Any) -> None:
+    """Submit the tasks in FILE (or - for stdin), as export wrote them; ids are kept.
+
+    The coordinator must be stopped. Tasks that are there already are skipped, so that an import can
+    be repeated; attempts begin anew. Exits 1 if a line was refused, 75 if the store is full.
+    """
+    from coordinator.commands import importing  # noqa: PLC0415
+
+    sys.exit(importing.run(_settings(flags), file, form))
+
+
+@cli.command()
+@_has_everything
+@_reports
+def doctor(form: str, **flags: Any) -> None:
+    """Look at folder, disk, limits, clock, sockets and versions, each with a fix.
+
+    Exits 1 if something is bad.
+    """
+    from coordinator.commands import doctor as looking  # noqa: PLC0415
+
+    sys.exit(looking.doctor(_read(flags.pop("config_file"), flags), form))
 
 
 def _ask(flags: dict[str, Any], ask: "Callable[[Api], None]") -> NoReturn:

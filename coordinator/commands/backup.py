@@ -35,12 +35,12 @@ def _backup(values: Values, file: Path, rate_mib: int, replace: bool, form: str)
     if file.exists() and not (replace and file.is_file()):
         raise Occupied(f"{file} exists; name another file, or add --replace")
     began = time.monotonic()
+    offline.behind()
     partial = offline.partial_of(file)
     with _kept_alone(partial):
         try:
             served, size = _copy(values, partial, rate_mib)
             copied = offline.since(began)
-            offline.behind()
             walk, snapshot = _verified(partial)
         except BaseException:
             partial.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ store or file; 4 something is in the way; 5 no coordinator answers; 75 no room; 
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,6 +48,10 @@ def run(command: Callable[[], int]) -> int:
     """Run a command on files and return its exit code."""
     try:
         return command()
+    except BrokenPipeError:
+        # Whoever read has seen enough. Python would complain once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Problem as error:
         return _fail(f"{error}; {error.hint}", exit_code(error))
     except (CoordinatorError, Unreachable, OSError) as error:

@@ -18,7 +18,7 @@ from coordinator.store.copying import Copying
 from protocol import log
 
 MEDIA_TYPE = "application/octet-stream"
-RATE_MIB = 48
+RATE_MIB = 32
 ROOM_BYTES_MIN = 2**20
 RATE_MIB_MAX = 100_000
 PARAMETERS = (Parameter("mib_per_second", "How fast to copy", int, RATE_MIB, 1, RATE_MIB_MAX),)

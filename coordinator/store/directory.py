@@ -27,7 +27,7 @@ _LOCK_FILE = "pillion.lock"
 _MARKER_FILE = "pillion.store"
 _CLEAN_FILE = "pillion.clean"
 _NEW_FOLDER = "new"
-_OLD_FILE = "data.mdb.before-restore"
+OLD_FILE = "data.mdb.before-restore"
 _LOCK_BYTES_MAX = 200
 
 
@@ -86,7 +86,7 @@ class StoreDirectory:
 
     def keep_old(self) -> Path:
         """Give the store's file a second name, under which it stays; return that."""
-        kept = self.path / _OLD_FILE
+        kept = self.path / OLD_FILE
         kept.unlink(missing_ok=True)
         kept.hardlink_to(self.data_file)
         return kept
