@@ -4,6 +4,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 
 CHUNK_BYTES = 2**16
@@ -17,9 +18,11 @@ class Link:
 
     Args:
         target: The coordinator's address, ``tcp://host:port``.
+        delay: Returns for how many seconds the next data is held up.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, delay: Callable[[], float] = lambda: 0.0) -> None:
+        self._delay = delay
         host, _, port = target.removeprefix("tcp://").rpartition(":")
         self._target = (host, int(port))
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -91,6 +94,7 @@ class Link:
         with contextlib.suppress(OSError):
             while data := source.recv(CHUNK_BYTES):
                 gate.wait()
+                time.sleep(self._delay())
                 target.sendall(data)
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_WR)

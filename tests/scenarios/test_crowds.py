@@ -14,7 +14,7 @@ from tests.protocol.peers import ForeignSidecar
 from tests.scenarios.stage import wait_for_services
 from tests.support.builders import task_id
 from tests.support.process import Process
-from tests.support.processes import System
+from tests.support.processes import Coordinator, System
 
 SIDECARS = 1000
 BACK_SECONDS_MAX = 10.0
@@ -100,8 +100,9 @@ def hello(incarnation: bytes, known: list[Any] | None = None, held: Any = ()) ->
 def test_thousand_sidecars_that_come_back_at_once_are_served_and_harm_no_other(
     system: System, crowd: Crowd
 ) -> None:
-    coordinator = system.processes[0]
-    sidecar = system.sidecar("load", coordinator.address)
+    (coordinator,) = system.processes
+    assert isinstance(coordinator, Coordinator)
+    sidecar = system.sidecar("load", coordinator)
     system.service("service", sidecar, SERVICE)
     names = [os.urandom(16) for _ in range(SIDECARS)]
     with Client(sidecar.socket_path) as client:
