@@ -149,3 +149,25 @@ def test_deliveries_are_counted_over_restarts() -> None:
     assert [task.delivery for task in sidecar.granted()] == [1, 2, 3, 4]
     tokens = [task.token for task in sidecar.granted()]
     assert tokens == sorted(set(tokens))
+
+
+def test_restored_store_grants_nothing_until_no_lease_from_before_can_be_alive() -> None:
+    bench = Bench(session_timeout_ms=10_000)
+    sidecar = Sidecar(bench)
+    sidecar.submit(a_submission())
+    bench.pairs[layout.RESTORED_KEY] = layout.seal(layout.RESTORED_KEY, b"1")
+    bench.crash()
+    sidecar.hello()
+    sidecar.serve()
+    bench.advance(5_000)
+    bench.crash()  # A start in between begins the wait anew.
+    sidecar.hello()
+    sidecar.serve()
+
+    bench.advance(9_000)
+    assert sidecar.granted() == []
+
+    sidecar.beat()
+    bench.advance(2_000)
+    assert len(sidecar.granted()) == 1
+    assert layout.RESTORED_KEY not in bench.pairs
