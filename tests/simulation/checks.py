@@ -340,8 +340,8 @@ class Checks:
         self._world.hit("submit_spooled")
         self.spooled_ids.add(entry.id)
         beyond = entry.id in self.model.records or entry.id in self.model.removed
-        batches = () if spool is None else spool.batches.values()
-        if not beyond and not any(entry in self._entries[tasks] for tasks in batches):
+        kept = [] if spool is None else [spool.batches[number] for number in spool.kept]
+        if not beyond and not any(entry in self._entries[tasks] for tasks in kept):
             raise Broken("what is spooled is durable", f"{entry}")
 
     def rejected(self, entry: Entry) -> None:
