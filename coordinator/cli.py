@@ -5,106 +5,35 @@ was refused. After 2 and 3 a restart does not help: a person must mend what the 
 of commands that ask a coordinator are told in ``commands.running``, of ``check`` in its help.
 """
 
-import os
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from coordinator import settings as coordinator_settings
+from coordinator.cli_operating import COMMANDS
+from coordinator.cli_options import (
+    ask_api,
+    asks,
+    duration_ms,
+    has_columns,
+    has_everything,
+    has_place,
+    has_store,
+    mebibytes,
+    read_settings,
+    reports,
+    run_command,
+    settings_of,
+    split_columns,
+    with_settings,
+)
 from coordinator.errors import CoordinatorError, Refused
-from protocol.settings import SettingsError, Values, describe, options
-from protocol.units import InvalidUnit, parse_duration_ms, parse_size
+from protocol.settings import SettingsError, describe
 from protocol.version import SOFTWARE
 
-if TYPE_CHECKING:
-    from coordinator.commands.api import Api
-
 EXIT_FAILED, EXIT_SETTINGS, EXIT_REFUSED = 1, 2, 3
-_Command = Callable[..., None]
-
-
-_PLACE = ("data_dir", "http_socket", "http_bind", "http_token_file")
-"""The settings that say where a coordinator can be asked."""
-_STORE = ("data_dir", "store_map_size", "store_bytes_max", "disk_free_min", "allow_filesystem")
-"""The settings for a store that nobody serves."""
-_FORMATS = ("table", "json", "ndjson", "csv", "id")
-
-
-def _with_settings(command: _Command, names: Sequence[str] = ()) -> _Command:
-    """Give a command ``--config`` and a flag for each setting, or for some."""
-    table = [row for row in coordinator_settings.TABLE if not names or row.name in names]
-    for option in reversed(options(table, coordinator_settings.PREFIX)):
-        kind: dict[str, Any] = (
-            {"is_flag": True} if option.is_switch else {"metavar": option.metavar}
-        )
-        command = click.option(option.flag, option.name, default=None, help=option.help, **kind)(
-            command
-        )
-    variable = coordinator_settings.PREFIX + "CONFIG"
-    return click.option(
-        "--config",
-        "config_file",
-        metavar="FILE",
-        envvar=variable,
-        help=f"TOML file with settings by name.  [env: {variable}]",
-    )(command)
-
-
-def _asks(command: _Command) -> _Command:
-    """Give a command what all have that ask a coordinator: where it is, format, repetition."""
-    for option in (
-        click.option(
-            *("-o", "--output", "form"),
-            type=click.Choice(_FORMATS),
-            default="table",
-            show_default=True,
-            help="For people, or for programs.",
-        ),
-        click.option(
-            "--watch",
-            metavar="DURATION",
-            is_flag=False,
-            flag_value="2s",
-            help="Ask again and again, every 2s or as often as is said.",
-        ),
-    ):
-        command = option(command)
-    return _with_settings(command, _PLACE)
-
-
-def _has_place(command: _Command) -> _Command:
-    """Give a command the flags that say where the coordinator is."""
-    return _with_settings(command, _PLACE)
-
-
-def _has_store(command: _Command) -> _Command:
-    """Give a command the flags that say where a store is that nobody serves."""
-    return _with_settings(command, _STORE)
-
-
-def _has_everything(command: _Command) -> _Command:
-    """Give a command the flags for a store and for who serves it."""
-    return _with_settings(command, (*_STORE, *_PLACE))
-
-
-def _reports(command: _Command) -> _Command:
-    """Give a command that says what it did the format of that."""
-    return click.option(
-        *("-o", "--output", "form"),
-        type=click.Choice(["table", "json"]),
-        default="table",
-        show_default=True,
-        help="For people, or for programs.",
-    )(command)
-
-
-def _columns(command: _Command) -> _Command:
-    return click.option("--columns", metavar="A,B", default="", help="Which columns, in order.")(
-        command
-    )
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -117,10 +46,10 @@ def cli() -> None:
 
 
 @cli.command()
-@_with_settings
+@with_settings
 def serve(config_file: str | None, **flags: object) -> None:
     """Serve sidecars until SIGTERM or SIGINT."""
-    values = _read(config_file, flags)
+    values = read_settings(config_file, flags)
     settings = coordinator_settings.build(values)
     from coordinator import runtime  # noqa: PLC0415 (help and config need no ZeroMQ and LMDB)
 
@@ -128,7 +57,7 @@ def serve(config_file: str | None, **flags: object) -> None:
 
 
 @cli.command()
-@_with_settings
+@with_settings
 @click.option(
     *("-o", "--output", "form"),
     type=click.Choice(["toml", "json"]),
@@ -138,7 +67,7 @@ def serve(config_file: str | None, **flags: object) -> None:
 )
 def config(config_file: str | None, form: str, **flags: object) -> None:
     """Print the settings in effect and where each comes from."""
-    values = _read(config_file, flags)
+    values = read_settings(config_file, flags)
     coordinator_settings.build(values)
     if form == "json":
         import json  # noqa: PLC0415 (nothing else here needs it)
@@ -152,41 +81,41 @@ def config(config_file: str | None, form: str, **flags: object) -> None:
 
 
 @cli.command()
-@_asks
+@asks
 def status(form: str, **flags: Any) -> None:
     """One screen: is it well, why not, rates, backlog, oldest task, sidecars, disk."""
     from coordinator.commands.status import status as show  # noqa: PLC0415
 
-    _ask(flags, lambda api: show(api, form))
+    ask_api(flags, lambda api: show(api, form))
 
 
 @cli.command()
-@_asks
-@_columns
+@asks
+@has_columns
 def handlers(form: str, columns: str, **flags: Any) -> None:
     """List handlers: backlog, oldest task, rates, percentiles, who serves them."""
     from coordinator.commands import lists  # noqa: PLC0415
 
-    _ask(flags, lambda api: lists.handlers(api, form, _split(columns)))
+    ask_api(flags, lambda api: lists.handlers(api, form, split_columns(columns)))
 
 
 @cli.command()
-@_asks
-@_columns
+@asks
+@has_columns
 def sidecars(form: str, columns: str, **flags: Any) -> None:
     """List sidecars: whether they are heard, what they hold and would take."""
     from coordinator.commands import lists  # noqa: PLC0415
 
-    _ask(flags, lambda api: lists.sidecars(api, form, _split(columns)))
+    ask_api(flags, lambda api: lists.sidecars(api, form, split_columns(columns)))
 
 
 @cli.command()
-@_asks
-@_columns
+@asks
+@has_columns
 @click.option("--limit", default=100, show_default=True, help="How many; 0 means all.")
 @click.argument("terms", metavar="[FILTER]...", nargs=-1)
 def tasks(form: str, columns: str, limit: int, terms: tuple[str, ...], **flags: Any) -> None:
-    r"""List the tasks that a filter means.
+    """List the tasks that a filter means.
 
     \b
     pillion-coordinator tasks state=dead 'handler=mail.*' error~timeout since=1h
@@ -195,31 +124,32 @@ def tasks(form: str, columns: str, limit: int, terms: tuple[str, ...], **flags: 
     Fields: id handler state priority collection sidecar error error_type
             attempts since until
     Operators: = != ~ !~ >= <= > <     Several values: state=dead,expired
-    """
+    """  # noqa: D301 (click wants the character)
     from coordinator.commands import lists  # noqa: PLC0415
 
     wanted = " ".join(terms)
-    _ask(flags, lambda api: lists.tasks(api, wanted, max(0, limit), form, _split(columns)))
+    chosen = split_columns(columns)
+    ask_api(flags, lambda api: lists.tasks(api, wanted, max(0, limit), form, chosen))
 
 
 @cli.command()
-@_asks
+@asks
 @click.argument("task_id", metavar="ID")
 def trace(form: str, task_id: str, **flags: Any) -> None:
     """Show what has happened to one task, in order, and what it waits for."""
     from coordinator.commands.trace import trace as show  # noqa: PLC0415
 
-    _ask(flags, lambda api: show(api, task_id, form))
+    ask_api(flags, lambda api: show(api, task_id, form))
 
 
 @cli.command()
-@_has_place
+@has_place
 @click.option("--oldest", metavar="DURATION", help="Critical if a ready task has waited longer.")
 @click.option("--dead", type=click.IntRange(0), help="Critical with more dead tasks.")
 @click.option("--backlog", type=click.IntRange(0), help="Critical with more ready tasks.")
 @click.option("--sidecars", type=click.IntRange(0), help="Critical with fewer ready sidecars.")
 @click.option("--store", is_flag=True, help="Look for damage in the whole store instead.")
-@_reports
+@reports
 def check(oldest: str | None, store: bool, form: str, **flags: Any) -> None:
     """Print one line for a monitoring system.
 
@@ -233,12 +163,12 @@ def check(oldest: str | None, store: bool, form: str, **flags: Any) -> None:
     if store:
         from coordinator.commands import scrub  # noqa: PLC0415
 
-        sys.exit(scrub.scrub(_read(flags.pop("config_file"), flags), form))
+        sys.exit(scrub.scrub(read_settings(flags.pop("config_file"), flags), form))
     from coordinator.commands import check as checking  # noqa: PLC0415
 
-    limits = checking.Thresholds(_duration("--oldest", oldest), **counts)
+    limits = checking.Thresholds(duration_ms("--oldest", oldest), **counts)
     codes: list[int] = []
-    code = _run(flags, lambda api: codes.append(checking.check(api, limits)))
+    code = run_command(flags, lambda api: codes.append(checking.check(api, limits)))
     sys.exit(codes[0] if codes else code or checking.UNKNOWN)
 
 
@@ -246,8 +176,8 @@ def check(oldest: str | None, store: bool, form: str, **flags: Any) -> None:
 
 
 @cli.command()
-@_has_place
-@_reports
+@has_place
+@reports
 @click.option("--replace", is_flag=True, help="Replace a FILE that exists, at the end.")
 @click.option(
     "--rate",
@@ -265,17 +195,17 @@ def backup(file: Path, rate: str, replace: bool, form: str, **flags: Any) -> Non
     """
     from coordinator.commands import backup as backing_up  # noqa: PLC0415
 
-    values = _read(flags.pop("config_file"), flags)
+    values = read_settings(flags.pop("config_file"), flags)
     sys.exit(
         backing_up.backup(
-            values, file, rate_mib=_mebibytes("--rate", rate), replace=replace, form=form
+            values, file, rate_mib=mebibytes("--rate", rate), replace=replace, form=form
         )
     )
 
 
 @cli.command()
-@_has_store
-@_reports
+@has_store
+@reports
 @click.option("--replace", is_flag=True, help="Replace the store there; its file is kept beside.")
 @click.argument("file", type=click.Path(path_type=Path))
 def restore(file: Path, replace: bool, form: str, **flags: Any) -> None:
@@ -285,21 +215,21 @@ def restore(file: Path, replace: bool, form: str, **flags: Any) -> None:
     """
     from coordinator.commands import restore as restoring  # noqa: PLC0415
 
-    sys.exit(restoring.restore(_settings(flags), file, replace=replace, form=form))
+    sys.exit(restoring.restore(settings_of(flags), file, replace=replace, form=form))
 
 
 @cli.command()
-@_has_store
-@_reports
+@has_store
+@reports
 def compact(form: str, **flags: Any) -> None:
     """Make the store's file as small as what it holds; the coordinator must be stopped."""
     from coordinator.commands import restore as restoring  # noqa: PLC0415
 
-    sys.exit(restoring.compact(_settings(flags), form))
+    sys.exit(restoring.compact(settings_of(flags), form))
 
 
 @cli.command("export")
-@_has_store
+@has_store
 @click.option("--backup", type=click.Path(path_type=Path), help="Read this backup instead.")
 @click.option("--all", "ended", is_flag=True, help="Also tasks that have ended.")
 @click.argument("file", type=click.Path(path_type=Path), default="-")
@@ -310,12 +240,12 @@ def export_tasks(file: Path, backup: Path | None, ended: bool, **flags: Any) -> 
     """
     from coordinator.commands import export  # noqa: PLC0415
 
-    sys.exit(export.export(_settings(flags), file, backup, ended=ended))
+    sys.exit(export.export(settings_of(flags), file, backup, ended=ended))
 
 
 @cli.command("import")
-@_has_store
-@_reports
+@has_store
+@reports
 @click.argument("file", type=click.Path(path_type=Path))
 def import_tasks(file: Path, form: str, **flags: Any) -> None:
     """Submit the tasks in FILE (or - for stdin), as export wrote them; ids are kept.
@@ -325,12 +255,12 @@ def import_tasks(file: Path, form: str, **flags: Any) -> None:
     """
     from coordinator.commands import importing  # noqa: PLC0415
 
-    sys.exit(importing.run(_settings(flags), file, form))
+    sys.exit(importing.run(settings_of(flags), file, form))
 
 
 @cli.command()
-@_has_everything
-@_reports
+@has_everything
+@reports
 def doctor(form: str, **flags: Any) -> None:
     """Look at folder, disk, limits, clock, sockets and versions, each with a fix.
 
@@ -338,54 +268,11 @@ def doctor(form: str, **flags: Any) -> None:
     """
     from coordinator.commands import doctor as looking  # noqa: PLC0415
 
-    sys.exit(looking.doctor(_read(flags.pop("config_file"), flags), form))
+    sys.exit(looking.doctor(read_settings(flags.pop("config_file"), flags), form))
 
 
-def _ask(flags: dict[str, Any], ask: "Callable[[Api], None]") -> NoReturn:
-    sys.exit(_run(flags, ask))
-
-
-def _run(flags: dict[str, Any], ask: "Callable[[Api], None]") -> int:
-    from coordinator.commands import running  # noqa: PLC0415
-
-    watch_ms = _duration("--watch", flags.pop("watch", None))
-    return running.run(_read(flags.pop("config_file"), flags), ask, watch_ms)
-
-
-def _settings(flags: dict[str, Any]) -> coordinator_settings.Settings:
-    return coordinator_settings.build(_read(flags.pop("config_file"), flags))
-
-
-def _mebibytes(flag: str, text: str) -> int:
-    try:
-        return max(1, parse_size(text) >> 20)
-    except InvalidUnit as error:
-        raise click.UsageError(f"{flag}: {error}") from None
-
-
-def _duration(flag: str, text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        return max(100, parse_duration_ms(text))
-    except InvalidUnit as error:
-        raise click.UsageError(f"{flag}: {error}") from None
-
-
-def _split(columns: str) -> list[str]:
-    return [name.strip() for name in columns.split(",") if name.strip()]
-
-
-def _read(config_file: str | None, flags: dict[str, object]) -> Values:
-    text = None
-    if config_file:
-        try:
-            text = Path(config_file).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError([f"--config {config_file}: cannot be read: {error}"]) from None
-    return coordinator_settings.read(
-        flags=flags, environ=os.environ, file_text=text, file_name=config_file or ""
-    )
+for _command in COMMANDS:
+    cli.add_command(_command)
 
 
 def main() -> NoReturn:

@@ -35,6 +35,7 @@ from coordinator.core.shard import (
 )
 from coordinator.errors import CoordinatorError
 from coordinator.observation import Observation
+from coordinator.operating import Operating
 from coordinator.settings import Settings, read_token
 from coordinator.store.base import Ownership, Store, StoreStats
 from coordinator.store.lmdb_store import LmdbStore
@@ -89,6 +90,7 @@ class Coordinator:
         self._http: HttpServer | None = None
         self._shortage = Shortage()
         self._stopping = False
+        self._operating = Operating(lambda event: self.shard.step(now(), event), self._wake)
 
     @property
     def shard(self) -> Shard:
@@ -170,6 +172,7 @@ class Coordinator:
             read=lambda reads: self._store.apply({}, reads),
             copy=self._store.copy,
             measure=self._measure,
+            operate=self._operating.ask,
             address=address,
         )
         self._http = HttpServer(access, read_token(settings.http_token_file))
@@ -197,7 +200,7 @@ class Coordinator:
             committing.cancel()
             failed.result()
         stopped.cancel()
-        self._stopping = True
+        self._stopping = self._operating.stopping = True
         self._wake()
         await committing
 
@@ -279,6 +282,7 @@ class Coordinator:
                     after.append(NotFilled(session, spoiled))
             if not self._send(message):
                 after.append(Undelivered(outgoing))
+        self._operating.answer(effects.results)
         if effects.messages:
             self.shard.step(now(), Sent(effects))
             for event in after:

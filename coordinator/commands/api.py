@@ -56,9 +56,28 @@ class Api:
             Unreachable: Nobody answers.
             Refused: The answer is a problem.
         """
-        status, body = self._ask(path + ("?" + urlencode(query) if query else ""))
+        return self.send("GET", path, query=query)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Return what a path answers to a method, and to a body.
+
+        Raises:
+            Unreachable: Nobody answers.
+            Refused: The answer is a problem.
+        """
+        target = path + ("?" + urlencode(query) if query else "")
+        status, answer = self._ask(
+            target, method, b"" if body is None else json.dumps(body).encode()
+        )
         try:
-            value = json.loads(body)
+            value = json.loads(answer)
         except ValueError:
             raise Unreachable(f"what answers at {self._shown()} is no coordinator") from None
         if status >= 400:
@@ -120,11 +139,11 @@ class Api:
                 return connection
         raise failure
 
-    def _ask(self, target: str) -> tuple[int, bytes]:
+    def _ask(self, target: str, method: str = "GET", body: bytes = b"") -> tuple[int, bytes]:
         failures = []
         for family, address, shown in self._addresses():
             try:
-                return _exchange(family, address, self._request(target))
+                return _exchange(family, address, self._request(target, method, body))
             except (OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 failures.append(f"{shown} ({reason})")
@@ -134,11 +153,13 @@ class Api:
             "another with --data-dir, --http-socket or --http-bind"
         )
 
-    def _request(self, target: str) -> bytes:
-        lines = [f"GET {target} HTTP/1.0", "Host: localhost", "Accept: application/json"]
+    def _request(self, target: str, method: str, body: bytes) -> bytes:
+        lines = [f"{method} {target} HTTP/1.0", "Host: localhost", "Accept: application/json"]
+        if body:
+            lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
         if self._place.token:
             lines.append(f"Authorization: Bearer {self._place.token}")
-        return "\r\n".join([*lines, "", ""]).encode()
+        return "\r\n".join([*lines, "", ""]).encode() + body
 
     def _addresses(self) -> Iterator[tuple[socket.AddressFamily, Any, str]]:
         place = self._place

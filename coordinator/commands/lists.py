@@ -9,7 +9,7 @@ from coordinator.commands.output import Writer, tell
 PAGE = 1_000
 HANDLER_COLUMNS = (
     *("name", "ready", "scheduled", "leased", "dead", "oldest_ready_ms"),
-    *("in_per_second", "out_per_second", "wait_p99_ms", "run_p99_ms", "sidecars"),
+    *("in_per_second", "out_per_second", "wait_p99_ms", "run_p99_ms", "sidecars", "gate"),
 )
 SIDECAR_COLUMNS = ("name", "service", "state", "silent_ms", "leases", "demand", "handlers")
 TASK_COLUMNS = ("id", "handler", "state", "priority", "submitted_ms", "attempts", "error")

@@ -149,7 +149,7 @@ def tame(text: str) -> str:
     return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
-_MOMENTS = ("submitted_ms", "due_ms", "finished_ms")
+_MOMENTS = ("submitted_ms", "due_ms", "finished_ms", "created_ms", "until_ms", "at_ms", "set_ms")
 
 
 def _title(name: str) -> str:

@@ -1,7 +1,7 @@
 """Run a command that asks the API: find the coordinator, repeat if watched, name what is wrong.
 
-Exit codes: 2 usage; 3 there is no such thing; 4 conflict; 5 no coordinator answers; 6 not
-permitted; 75 at a limit, try again; 130 interrupted.
+Exit codes: 1 somebody who was asked said no; 2 usage; 3 there is no such thing; 4 conflict; 5 no
+coordinator answers; 6 not permitted; 75 at a limit, try again; 130 interrupted.
 """
 
 import os
@@ -14,9 +14,17 @@ from coordinator.commands.output import UnknownColumn, say, tell
 from coordinator.settings import Settings, build, host_and_port, read_token
 from protocol.settings import Values
 
-EXIT_USAGE, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 2, 5, 130
+EXIT_DECLINED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 1, 2, 5, 130
 _EXITS = {400: 2, 401: 6, 403: 6, 404: 3, 409: 4, 412: 4, 429: 75, 503: 75, 507: 75}
 _CLEAR = "\x1b[H\x1b[2J"
+
+
+class Usage(Exception):
+    """Raised when a command cannot be meant as it was given."""
+
+
+class Declined(Exception):
+    """Raised when somebody was asked, and said no."""
 
 
 def run(values: Values, ask: Callable[[Api], None], watch_ms: int | None = None) -> int:
@@ -38,8 +46,10 @@ def run(values: Values, ask: Callable[[Api], None], watch_ms: int | None = None)
     except Refused as error:
         hint = f"; {error.hint}" if error.hint else ""
         return _fail(f"{error}{hint}", exit_code(error))
-    except UnknownColumn as error:
+    except (UnknownColumn, Usage) as error:
         return _fail(str(error), EXIT_USAGE)
+    except Declined as error:
+        return _fail(str(error), EXIT_DECLINED)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:

@@ -91,9 +91,11 @@ class Calendar:
         elif task.state is State.SCHEDULED and task.due_ms <= now.wall_ms:
             task.handler.scheduled -= 1
             task.change(Change.DUE)
-            ledger.make_ready(task)
-            ledger.save(task)
-            self._queries.changed(now, task)
+            if ledger.make_ready(now, task):
+                ledger.save(task)
+                self._queries.changed(now, task)
+            else:
+                self._queries.ended(now, task)
 
     def _expire(self, now: Now, task: Task) -> None:
         self._ledger.leave_queue(task)

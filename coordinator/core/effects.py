@@ -77,9 +77,11 @@ class Effects:
     """Keys to set, or to remove where the value is None; one atomic commit."""
     reads: list[Ask] = field(default_factory=list)
     messages: list[Outgoing] = field(default_factory=list)
+    results: list[tuple[int, Any]] = field(default_factory=list)
+    """Answers to operations, by their number; as messages, once everything is durable."""
     notes: list[Note] = field(default_factory=list)
     events: list[Note] = field(default_factory=list)
     """For those who watch, not for the log: there may be one per task."""
 
     def __bool__(self) -> bool:
-        return bool(self.writes or self.reads or self.messages or self.notes)
+        return bool(self.writes or self.reads or self.messages or self.results or self.notes)

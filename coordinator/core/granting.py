@@ -19,6 +19,8 @@ from protocol.options import FOR_HANDLER
 
 LOAD_ROWS = 16
 """Rows of ready tasks read at once: at most this many times ``layout.ROW_ENTRIES_MAX`` tasks."""
+REGATED_MAX = 1_024
+"""Tasks that gates take out of the queues of one handler in one flush."""
 TASK_OVERHEAD_BYTES = 128
 """What a granted task takes in a message beside its payload, rather too much than too little."""
 
@@ -32,6 +34,10 @@ class Granting:
         self._reindexing = reindexing
         self._held_until_ms: int | None = None
         self._held_for: list[bytes] = []
+        self._regated = 0
+        """Tasks that gates have taken out of the queues of one handler in one flush."""
+        self._unmatched: list[Handler] = []
+        """Handlers with more of them."""
 
     # Demand
 
@@ -110,6 +116,7 @@ class Granting:
         granted: dict[Session, list[tuple[Handler, list[Task]]]] = {}
         for handler in ledger.stirred:
             if handler.rotation:
+                self._regated = 0
                 self._match(now, handler, granted)
         for session, groups in granted.items():
             self._send(session, groups)
@@ -118,6 +125,11 @@ class Granting:
                 for _, tasks in groups:
                     for task in tasks:
                         self._queries.changed(now, task)
+
+    def unmatched(self) -> list[Handler]:
+        """Return the handlers that were left in the middle, to be stirred for the next flush."""
+        handlers, self._unmatched = self._unmatched, []
+        return handlers
 
     def _match(
         self, now: Now, handler: Handler, granted: dict[Session, list[tuple[Handler, list[Task]]]]
@@ -136,6 +148,11 @@ class Granting:
             count = min(share, handler.live, handler.free(), session.demand(handler), room)
             if count <= 0:
                 return
+            if handler.gates:
+                count = min(count, REGATED_MAX - self._regated)
+                if count <= 0:
+                    self._unmatched.append(handler)
+                    return
             full = 0
             tasks = [
                 task for task in handler.take(count) if self._lease(now, task, handler, session)
@@ -154,6 +171,8 @@ class Granting:
         if task.row is not None:
             ledger.release_row(task)
         handler.changed = True
+        if handler.gates and self._regate(now, task):
+            return False
         if task.expires_ms and task.expires_ms <= now.wall_ms:
             ledger.expire(now, task)
             self._queries.ended(now, task)
@@ -163,6 +182,8 @@ class Granting:
             ledger.cancel(now, task, task.told.cancelled)
             self._queries.ended(now, task)
             return False
+        if task.told is not None:
+            task.leave_park()
         task.change(Change.GRANT)
         # Row numbers only grow, and each grant takes one: so do tokens, over restarts, over a
         # restored backup, and over an id that is used again after its task was removed.
@@ -181,6 +202,17 @@ class Granting:
         handler.leased += 1
         session.leases += 1
         session.granted[handler] = session.granted.get(handler, 0) + 1
+        return True
+
+    def _regate(self, now: Now, task: Task) -> bool:
+        """Take a task away if a gate was set on its collection since it became ready."""
+        if task.collection is None or task.collection not in task.handler.gates:
+            return False
+        self._regated += 1
+        if self._ledger.make_ready(now, task):
+            self._ledger.save(task)
+        else:
+            self._queries.ended(now, task)
         return True
 
     def _send(self, session: Session, groups: list[tuple[Handler, list[Task]]]) -> None:
@@ -231,15 +263,14 @@ class Granting:
         """Read the next rows of queues that run low; those just written may be among them."""
         for handler in self._ledger.stirred:
             if handler.rotation:
-                for queue in handler.queues:
+                for queue in handler.open_queues:
                     if queue.wants_rows():
                         self._load(handler, queue)
 
     def _load(self, handler: Handler, queue: ReadyQueue) -> None:
         """Read the next rows of a queue into its window."""
         queue.loading = True
-        start = layout.after(layout.ready_key(handler.number, queue.priority, queue.loaded_row))
-        end = layout.ready_key(handler.number, queue.priority, (1 << 64) - 1)
+        start, end = queue.range_after(queue.loaded_row)
 
         def then(_: Now, rows: list[tuple[bytes, bytes]], __: object) -> None:
             if rows:
@@ -271,7 +302,7 @@ class Granting:
         def then(_: Now, found: dict[bytes, bytes], saved: set[bytes]) -> None:
             queue.loading = False
             for key, ids in split:
-                self._load_row(queue, key, ids, found, saved)
+                self._load_row(handler, queue, (key, ids), found, saved)
                 queue.loaded_row = layout.ready_row(key)
             self._ledger.touch(handler)
 
@@ -280,14 +311,15 @@ class Granting:
 
     def _load_row(
         self,
+        handler: Handler,
         queue: ReadyQueue,
-        key: bytes,
-        ids: list[bytes],
+        entry: tuple[bytes, list[bytes]],
         found: dict[bytes, bytes],
         saved: set[bytes],
     ) -> None:
         """Put those tasks of a row into the window that are still ready by their records."""
         ledger = self._ledger
+        key, ids = entry
         row: Row | None = None
         loaded: list[Task] = []
         for task_id in ids:
@@ -300,7 +332,7 @@ class Granting:
             if record is None or task_id in ledger.leased or task_id in saved:
                 continue
             task = ledger.read_record(task_id, record)
-            if task is not None and task.state is State.READY:
+            if task is not None and task.state is State.READY and handler.queue_of(task) is queue:
                 loaded.append(task)
         if row is None:
             row = Row(key, 0)
@@ -319,13 +351,13 @@ class Granting:
         ledger = self._ledger
         writes = ledger.effects.writes
         for handler in ledger.stirred:
-            for queue in handler.queues:
+            for queue in handler.all_queues:
                 if not queue.unwritten and not queue.overflow:
                     continue
                 all_in_window = queue.stored == len(queue.overflow)
                 for tasks, stays in queue.rows_to_write():
                     number = ledger.next_row()
-                    key = layout.ready_key(handler.number, queue.priority, number)
+                    key = queue.row_key(number)
                     writes[key] = layout.join_ids(key, [task.id for task in tasks])
                     if stays:
                         row = Row(key, len(tasks))

@@ -170,8 +170,8 @@ class Greeting:
             if handler is None:
                 self._refuse(peer, Code.TOO_MANY_HANDLERS, f"no room for a new handler {name}")
                 continue
-            if handler.policy != policy:
-                handler.policy = policy
+            if handler.declared != policy:
+                handler.declare(policy)
                 self._ledger.touch(handler)
             declared[name] = handler
         for name, handler in session.handlers.items():

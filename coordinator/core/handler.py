@@ -4,6 +4,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from coordinator.core.figures import Figures
+from coordinator.core.gates import Gate, gate_on
+from coordinator.core.overrides import Override, in_effect
+from coordinator.core.parks import Park
 from coordinator.core.payloads import name_crc
 from coordinator.core.ready_queue import ReadyQueue
 from coordinator.core.task import Task
@@ -27,13 +30,19 @@ class Handler:
     """
 
     __slots__ = (
+        "all_queues",
         "changed",
         "dead",
+        "declared",
         "figures",
+        "gates",
         "leased",
         "name",
         "name_crc",
         "number",
+        "open_queues",
+        "overrides",
+        "parks",
         "policy",
         "queues",
         "rotation",
@@ -47,7 +56,19 @@ class Handler:
         self.name = name
         self.name_crc = name_crc(name)
         self.policy = Policy()
+        """The one in effect."""
+        self.declared = Policy()
+        """What its owner has declared."""
+        self.overrides: dict[str, Override] = {}
+        """What operators have changed of it, by field."""
         self.queues = tuple(ReadyQueue(number, priority) for priority in Priority)
+        self.gates: dict[str, Gate] = {}
+        """Gates on its collections, and under the empty name one on all of it."""
+        self.parks: dict[int, Park] = {}
+        self.all_queues: list[ReadyQueue] = list(self.queues)
+        """Its own and those of its parks."""
+        self.open_queues: list[ReadyQueue] = list(self.queues)
+        """Those from which tasks may be taken."""
         self.figures = Figures()
         self.scheduled = 0
         self.leased = 0
@@ -63,13 +84,52 @@ class Handler:
 
     @property
     def ready(self) -> int:
-        """Ready tasks, in memory or in the store."""
-        return sum(queue.count for queue in self.queues)
+        """Ready tasks, in memory or in the store, held or not."""
+        return sum(queue.count for queue in self.all_queues)
 
     @property
     def live(self) -> int:
-        """Ready tasks in memory."""
-        return sum(queue.live for queue in self.queues)
+        """Ready tasks in memory that may be taken."""
+        return sum(queue.live for queue in self.open_queues)
+
+    @property
+    def held(self) -> int:
+        """Ready tasks that are kept by a gate, as far as they have been looked at."""
+        if "" in self.gates:
+            return self.ready
+        return sum(park.count for park in self.parks.values() if park.collection in self.gates)
+
+    def gate_on(self, collection: str | None) -> Gate | None:
+        """Return the gate that decides over tasks of a collection."""
+        return gate_on(self.gates, collection) if self.gates else None
+
+    def queue_of(self, task: Task) -> ReadyQueue:
+        """Return the queue of a ready task."""
+        if task.told is not None and task.told.park in self.parks:
+            return self.parks[task.told.park].queues[task.priority]
+        return self.queues[task.priority]
+
+    def park_of(self, collection: str) -> Park | None:
+        """Return where tasks of a collection are put aside, if there is such a place."""
+        for park in self.parks.values():
+            if park.collection == collection:
+                return park
+        return None
+
+    def reopen(self) -> None:
+        """Find out anew which queues there are, and from which tasks may be taken."""
+        parks = self.parks.values()
+        self.all_queues = [*self.queues, *[queue for park in parks for queue in park.queues]]
+        if "" in self.gates:
+            self.open_queues = []
+        else:
+            lifted = [park for park in parks if park.collection not in self.gates]
+            self.open_queues = [*self.queues, *[queue for park in lifted for queue in park.queues]]
+
+    def declare(self, policy: Policy) -> None:
+        """Take the policy that its owner declares; an operator's changes of it stay."""
+        self.declared = policy
+        self.policy = in_effect(policy, self.overrides)
 
     def free(self) -> int:
         """Return how many more leases the concurrency limit allows."""
@@ -79,7 +139,7 @@ class Handler:
     def take(self, count: int) -> list[Task]:
         """Remove and return up to ``count`` ready tasks, shared out among the priorities."""
         taken: list[Task] = []
-        queues = [queue for queue in self.queues if queue.live]
+        queues = [queue for queue in self.open_queues if queue.live]
         if len(queues) == 1:
             queue = queues[0]
             for _ in range(min(count, queue.live)):

@@ -11,6 +11,11 @@
     n incarnation               a session
     i                           there while the rows of tasks are found again (core.reindexing)
     z                           there after a restore, until no lease from before it can be alive
+    o handler 0 collection      a gate                        what, who, why, until when
+    k park                      where a held collection waits handler, collection, counts
+    w park priority row         its ready tasks               ids
+    v handler                   an operator's changes of a policy
+    a number                    what an operator has done (core.audit)
 
 Numbers are big-endian, so that key order is time order. ``row`` numbers only grow.
 
@@ -82,8 +87,44 @@ def ready_key(handler: int, priority: int, row: int) -> bytes:
 
 
 def ready_row(key: bytes) -> int:
-    """Return the row number in a ready key."""
-    return int.from_bytes(key[6:14], "big")
+    """Return the row number in a key of ready tasks, parked or not."""
+    return int.from_bytes(key[-8:], "big")
+
+
+def park_key(park: int) -> bytes:
+    """Return the key of a park."""
+    return b"k" + park.to_bytes(8, "big")
+
+
+def number_of(key: bytes) -> int:
+    """Return the number in the key of a park or of an audit row."""
+    return int.from_bytes(key[1:9], "big")
+
+
+def parked_key(park: int, priority: int, row: int) -> bytes:
+    """Return the key of a row of parked tasks."""
+    return b"w" + park.to_bytes(8, "big") + priority.to_bytes(1, "big") + row.to_bytes(8, "big")
+
+
+def gate_key(handler: str, collection: str) -> bytes:
+    """Return the key of a gate; it tells the scope, so that this outlasts a damaged value."""
+    return b"o" + handler.encode() + b"\0" + collection.encode()
+
+
+def scope_of(key: bytes) -> tuple[str, str]:
+    """Return handler and collection in the key of a gate."""
+    handler, _, collection = key[1:].decode("utf-8", "replace").partition("\0")
+    return handler, collection
+
+
+def override_key(handler: int) -> bytes:
+    """Return the key of an operator's changes of a handler's policy."""
+    return b"v" + handler.to_bytes(4, "big")
+
+
+def audit_key(number: int) -> bytes:
+    """Return the key of an audit row."""
+    return b"a" + number.to_bytes(8, "big")
 
 
 def timer_key(due_ms: int, row: int) -> bytes:

@@ -8,9 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from coordinator.core import layout, records
+from coordinator.core.audit import AuditLog
 from coordinator.core.config import Config
 from coordinator.core.effects import Ask, Effects, Note, Now, Outgoing, Read
+from coordinator.core.gates import Gate, Gates
 from coordinator.core.handler import Handler
+from coordinator.core.parks import Park
 from coordinator.core.sessions import Sessions
 from coordinator.core.task import Change, Row, Task
 from coordinator.core.timers import Timers
@@ -45,6 +48,8 @@ class Ledger:
         self.handlers_by_number: dict[int, Handler] = {}
         self.handlers_made = 0
         """The largest number that a handler has had."""
+        self.gates = Gates()
+        self.audit = AuditLog()
         self.sessions = Sessions()
         self.timers = Timers()
         self.waits = Waits()
@@ -134,6 +139,7 @@ class Ledger:
         """Take a handler."""
         self.handlers[handler.name] = handler
         self.handlers_by_number[handler.number] = handler
+        self.gates.apply(handler)
         self.handlers_made = max(self.handlers_made, handler.number)
 
     def write_name(self, handler: Handler) -> None:
@@ -178,16 +184,42 @@ class Ledger:
             for saved in self._saved_since.values():
                 saved.add(task.id)
 
-    def make_ready(self, task: Task, *, front: bool = False) -> None:
-        """Put a task that is READY into its queue."""
+    def make_ready(self, now: Now, task: Task, *, front: bool = False) -> bool:
+        """Put a task that is READY into its queue, or where the gates on it want it.
+
+        Returns:
+            False if it has ended: a gate drops it. Otherwise its record is to be saved.
+        """
         handler = task.handler
         queue = handler.queues[task.priority]
         task.row = None
+        if handler.gates:
+            gate = handler.gate_on(task.collection)
+            if gate is not None and gate.drops:
+                self.drop(now, task, gate)
+                return False
+            if task.collection is not None and task.collection in handler.gates:
+                self._park(task, task.collection)
+                return True
         if front:
             queue.put_back(task)
             self.waiting[task.id] = task
         elif queue.put(task, room=len(self.waiting) < LIVE_MAX or bool(handler.rotation)):
             self.waiting[task.id] = task
+        self.touch(handler)
+        return True
+
+    def _park(self, task: Task, collection: str) -> None:
+        """Put a task aside, with those of its collection."""
+        handler = task.handler
+        park = handler.park_of(collection)
+        if park is None:
+            park = Park(self.next_row(), handler.number, collection)
+            handler.parks[park.number] = park
+            handler.reopen()
+        park.ending = 0
+        task.tell().park = park.number
+        park.queues[task.priority].put(task, room=False)
         self.touch(handler)
 
     def schedule(self, task: Task) -> None:
@@ -211,9 +243,9 @@ class Ledger:
         if task.state is State.SCHEDULED:
             task.handler.scheduled -= 1
         elif self.waiting.pop(task.id, None) is not None:
-            task.handler.queues[task.priority].left()
+            task.handler.queue_of(task).left()
         else:
-            task.handler.queues[task.priority].left_store()
+            task.handler.queue_of(task).left_store()
         self.release_row(task)
         self.touch(task.handler)
 
@@ -283,4 +315,14 @@ class Ledger:
         task.change(Change.CANCEL)
         task.error = f"cancelled: {reason}" if reason else "cancelled"
         self.count("cancelled")
+        self.finish(now, task)
+
+    def drop(self, now: Now, task: Task, gate: Gate) -> None:
+        """End a task that is READY and in no queue, because a gate says so."""
+        task.change(Change.DROP)
+        task.error = f"dropped: {gate.describe()}"[: limits.ERROR_MESSAGE_CHARS_MAX]
+        gate.dropped += 1
+        gate.changed = True
+        self.touch(task.handler)
+        self.count("dropped")
         self.finish(now, task)

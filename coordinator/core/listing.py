@@ -3,7 +3,8 @@
     filter restricts            what is read                               order
     id                          the records                                by id
     state to leased, running    memory, while it holds not too many        by id
-    state to ready              rows of ready tasks of fitting queues      as they will be granted
+    state to ready              rows of ready tasks of fitting queues      as they will be granted,
+                                                                           held ones last
     state to scheduled          rows of timers                             by due time
     state to ended ones         rows of ended tasks, from their end        removed last comes first
     anything else               all records, from their end                latest id first
@@ -258,22 +259,20 @@ class Listing:
         """Yield the rows of each queue that may hold what is meant, in key order."""
         fits = handler_names(self._wanted)
         priorities = self._wanted.only("priority")
-        for number in sorted(self._ledger.handlers_by_number):
-            handler = self._ledger.handlers_by_number[number]
-            if not handler.ready or not fits(handler.name):
-                continue
-            for queue in handler.queues:
-                name = Priority(queue.priority).name.lower()
-                if queue.count and (priorities is None or name in priorities):
-                    yield rows_of(queue)
+        ranges = [
+            rows_of(queue)
+            for handler in self._ledger.handlers.values()
+            if handler.ready and fits(handler.name)
+            for queue in handler.all_queues
+            if queue.count
+            and (priorities is None or Priority(queue.priority).name.lower() in priorities)
+        ]
+        yield from sorted(ranges)
 
 
 def rows_of(queue: ReadyQueue) -> tuple[bytes, bytes]:
     """Return the range of a queue's rows."""
-    return (
-        layout.ready_key(queue.handler, queue.priority, 0),
-        layout.ready_key(queue.handler, queue.priority, (1 << 64) - 1),
-    )
+    return queue.range_after(0)
 
 
 def _plan(ledger: Ledger, wanted: Filter) -> str:

@@ -190,9 +190,12 @@ class Settlement:
             return
         task.change(Change.RETURN)
         self._ledger.count("redelivered")
+        _forget(task)
         self._ledger.guard_expiry(task)
-        self._ledger.make_ready(task, front=True)
-        self._waits(now, task)
+        if self._ledger.make_ready(now, task, front=True):
+            self._waits(now, task)
+        else:
+            self._queries.ended(now, task)
 
     def _later(self, now: Now, task: Task, value: Any, step: int) -> None:
         """Schedule the next attempt: when the handler asked for it, otherwise by the backoff."""
@@ -211,15 +214,13 @@ class Settlement:
             return
         task.change(Change.LATER)
         task.due_ms = now.wall_ms + max(wait_ms, 1)
+        _forget(task)
         self._ledger.guard_expiry(task)
         self._ledger.schedule(task)
         self._waits(now, task)
 
     def _waits(self, now: Now, task: Task) -> None:
-        """Keep a task that waits for its next attempt: what was told of this one is over."""
-        told = task.told
-        if told is not None:
-            task.told = None if told.checkpoint is None else Told(told.checkpoint)
+        """Keep a task that waits for its next attempt."""
         self._ledger.save(task)
         self._queries.changed(now, task)
 
@@ -315,6 +316,13 @@ class Settlement:
 def _owns(session: Session, task: Task) -> bool:
     """Tell whether a session is of the service that owns the task's handler."""
     return task.handler.name.startswith(f"{session.service}.")
+
+
+def _forget(task: Task) -> None:
+    """Forget what was told of an attempt that is over, but for what the next one gets."""
+    if task.told is not None:
+        checkpoint = task.told.checkpoint
+        task.told = None if checkpoint is None else Told(checkpoint)
 
 
 def _remember(now: Now, task: Task, outcome: Outcome, sidecar: str) -> None:

@@ -9,6 +9,13 @@ from dataclasses import dataclass
 
 from coordinator.core.effects import Now
 from coordinator.core.figures import AttemptResult, percentile_ms
+from coordinator.core.gate_view import (
+    GateRow,
+    OverrideRow,
+    gate_of_handler,
+    gate_row,
+    override_rows,
+)
 from coordinator.core.handler import Handler
 from coordinator.core.ledger import Ledger
 from coordinator.core.rates import Rates
@@ -42,6 +49,10 @@ class HandlerRow:
     """How many serve it."""
     demand: int
     """How many more tasks they would take now."""
+    gate: str
+    """pause or drop: of all of it; collections: of some; empty: no gate is set."""
+    held: int
+    """Ready tasks that gates are known to hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,10 @@ class HandlerDetail:
     """The policy in effect."""
     declared: dict[str, int]
     """What its owner has changed of the default policy."""
+    overrides: dict[str, OverrideRow]
+    """What operators have changed of it, by field."""
+    gates: list[GateRow]
+    """Those that hold it, or a collection of it."""
     served_by: list[str]
 
 
@@ -104,22 +119,33 @@ def handler_row(handler: Handler, rates: Rates, now: Now) -> HandlerRow:
         run_p99_ms=percentile_ms(figures.run, 99),
         sidecars=len(handler.sessions),
         demand=sum(session.demand(handler) for session in handler.rotation),
+        gate=gate_of_handler(handler),
+        held=handler.held,
     )
 
 
-def handler_detail(handler: Handler, rates: Rates, now: Now) -> HandlerDetail:
+def handler_detail(ledger: Ledger, handler: Handler, rates: Rates, now: Now) -> HandlerDetail:
     """Return all that is known of one handler."""
     figures, policy = handler.figures, handler.policy
     return HandlerDetail(
         handler=handler_row(handler, rates, now),
         ready_by_priority={
-            priority.name.lower(): handler.queues[priority].count for priority in Priority
+            priority.name.lower(): sum(
+                queue.count for queue in handler.all_queues if queue.priority == priority
+            )
+            for priority in Priority
         },
         submitted=figures.submitted,
         finished={state.name.lower(): figures.finished[state] for state in _ENDS},
         attempts={result.name.lower(): figures.attempts[result] for result in AttemptResult},
         policy={name: getattr(policy, name) for name in policy.__slots__},
-        declared=policy.changes(),
+        declared=handler.declared.changes(),
+        overrides=override_rows(handler),
+        gates=[
+            gate_row(ledger, gate)
+            for scope, gate in sorted(ledger.gates.by_scope.items())
+            if scope.handler in ("", handler.name)
+        ],
         served_by=sorted(session.sidecar for session in handler.sessions),
     )
 
@@ -130,7 +156,9 @@ def oldest_ready_ms(handler: Handler, now: Now) -> int | None:
     Each queue is in the order in which tasks became ready, so its head tells. Of a queue that lies
     in the store only, as after a start, nothing is known here.
     """
-    heads = [head for queue in handler.queues if queue.live and (head := queue.head()) is not None]
+    heads = [
+        head for queue in handler.all_queues if queue.live and (head := queue.head()) is not None
+    ]
     return max(0, now.wall_ms - min(head.due_ms for head in heads)) if heads else None
 
 

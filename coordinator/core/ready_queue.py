@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import chain
 
-from coordinator.core.layout import ROW_ENTRIES_MAX
+from coordinator.core.layout import ROW_ENTRIES_MAX, parked_key, ready_key
 from coordinator.core.task import Task
 from protocol.messages import State
 
@@ -38,6 +38,7 @@ class ReadyQueue:
         "loaded_row",
         "loading",
         "overflow",
+        "park",
         "pass_",
         "priority",
         "returned",
@@ -47,9 +48,11 @@ class ReadyQueue:
         "window",
     )
 
-    def __init__(self, handler: int, priority: int) -> None:
+    def __init__(self, handler: int, priority: int, park: int = 0) -> None:
         self.handler = handler
         self.priority = priority
+        self.park = park
+        """The number of the park it belongs to; 0: it is the handler's own."""
         self.window: deque[Task] = deque()
         """Tasks to take next; some may have left by another way and are skipped."""
         self.returned: list[Task] = []
@@ -75,6 +78,16 @@ class ReadyQueue:
         """The last row that was looked at for such tasks."""
         self.pass_ = 0
         """Virtual time of the queue among those of its handler."""
+
+    def row_key(self, row: int) -> bytes:
+        """Return the key of one of its rows."""
+        if self.park:
+            return parked_key(self.park, self.priority, row)
+        return ready_key(self.handler, self.priority, row)
+
+    def range_after(self, row: int) -> tuple[bytes, bytes]:
+        """Return the range of its rows behind one."""
+        return self.row_key(row + 1), self.row_key((1 << 64) - 1)
 
     @property
     def stored(self) -> int:

@@ -56,7 +56,7 @@ def encode(task: Task) -> bytes:
         task.history,
     )
     if task.told is not None:
-        fields = (*fields, task.told.checkpoint, task.told.cancelled)
+        fields = (*fields, task.told.checkpoint, task.told.cancelled, task.told.park)
     body = _FORMAT_BYTE + _pack(fields)
     # As ``layout.seal`` would, without making the key.
     return crc32(body, crc32(task.id, _TASK_CRC)).to_bytes(4, "big") + body

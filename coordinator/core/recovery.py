@@ -12,10 +12,15 @@ from collections.abc import Callable
 from typing import Any
 
 from coordinator.core import layout, records
+from coordinator.core.dropping import Dropping
 from coordinator.core.effects import GetMany, Now, Scan
+from coordinator.core.gates import Scope
+from coordinator.core.gating import gate_of
 from coordinator.core.granting import Granting
 from coordinator.core.handler import Handler
 from coordinator.core.ledger import Ledger
+from coordinator.core.overriding import overrides_of
+from coordinator.core.parks import Park
 from coordinator.core.reindexing import Reindexing
 from coordinator.core.sessions import Session, margin_ms
 from coordinator.core.task import Change, Row
@@ -29,10 +34,13 @@ Take = Callable[[Now, list[tuple[bytes, bytes]]], None]
 class Recovery:
     """The start of a shard: handlers, then sessions, then leases."""
 
-    def __init__(self, ledger: Ledger, reindexing: Reindexing, granting: Granting) -> None:
+    def __init__(
+        self, ledger: Ledger, reindexing: Reindexing, granting: Granting, dropping: Dropping
+    ) -> None:
         self._ledger = ledger
         self._reindexing = reindexing
         self._granting = granting
+        self._dropping = dropping
         self.done = False
         self._names: dict[int, str] = {}
         self._damaged_grants: list[bytes] = []
@@ -41,6 +49,9 @@ class Recovery:
     def begin(self) -> None:
         """Ask for the first page; the rest follows by itself until ``done``."""
         self._ledger.timers.begin_recovery()
+        self._scan(b"o", self._take_gates, self._handler_names)
+
+    def _handler_names(self) -> None:
         self._scan(b"m", self._take_names, self._handlers)
 
     def _handlers(self) -> None:
@@ -56,7 +67,13 @@ class Recovery:
         for number, handler in ledger.handlers_by_number.items():
             if number not in self._names:
                 ledger.write_name(handler)
-        self._sessions()
+        self._overrides()
+
+    def _overrides(self) -> None:
+        self._scan(b"v", self._take_overrides, self._parks)
+
+    def _parks(self) -> None:
+        self._scan(b"k", self._take_parks, self._sessions)
 
     def _sessions(self) -> None:
         self._scan(b"n", self._take_sessions, self._leases)
@@ -65,8 +82,15 @@ class Recovery:
         self._scan(b"g", self._take_grants, self._finish)
 
     def _finish(self) -> None:
-        # The last page of grants has asked for its records; they come before this answer.
+        # The last page of grants has asked for its records; they come before these answers.
+        self._ledger.ask(
+            Scan(*layout.range_of(b"a"), 1, reverse=True), self._take_audit, watch=False
+        )
         self._ledger.ask(GetMany([layout.REINDEX_KEY, layout.RESTORED_KEY]), self._see, watch=False)
+
+    def _take_audit(self, _: Now, rows: list[tuple[bytes, bytes]], __: Any) -> None:
+        for key, _value in rows:
+            self._ledger.audit.latest = layout.number_of(key)
 
     def _see(self, now: Now, found: dict[bytes, bytes], _: Any) -> None:
         """Make up for what is damaged, or was when the process before this one ended."""
@@ -88,6 +112,12 @@ class Recovery:
 
     def _done(self, _: Now) -> None:
         self.done = True
+        for gate in self._ledger.gates.by_scope.values():
+            if gate.drops:
+                self._dropping.begin(gate)
+        for handler in self._ledger.handlers.values():
+            if handler.parks:
+                self._ledger.touch(handler)  # One may have been about to be cleared away.
         self._ledger.note(
             "recovered",
             handlers=len(self._ledger.handlers),
@@ -128,9 +158,47 @@ class Recovery:
                 self._alarm("handler", number, error)
                 continue
             handler = Handler(number, name)
-            handler.policy = Policy().with_changes(changes)
+            handler.declare(Policy().with_changes(changes))
             handler.restore(counts)
             self._ledger.add_handler(handler)
+
+    def _take_gates(self, _: Now, rows: list[tuple[bytes, bytes]]) -> None:
+        for key, value in rows:
+            fields = None
+            try:
+                fields = records.decode_list(key, value)
+            except layout.Damaged as error:
+                self._alarm("gate", str(Scope(*layout.scope_of(key))), error)
+            self._ledger.gates.put(gate_of(key, fields))
+
+    def _take_overrides(self, _: Now, rows: list[tuple[bytes, bytes]]) -> None:
+        for key, value in rows:
+            handler = self._ledger.handlers_by_number.get(layout.handler_of(key))
+            try:
+                fields = records.decode_list(key, value)
+            except layout.Damaged as error:
+                self._alarm("changes of a policy", layout.handler_of(key), error)
+                continue
+            if handler is not None:
+                handler.overrides = overrides_of(fields)
+                handler.declare(handler.declared)
+
+    def _take_parks(self, _: Now, rows: list[tuple[bytes, bytes]]) -> None:
+        """Take the parks; the tasks of one that is damaged get rows in their handler's queues."""
+        for key, value in rows:
+            number = layout.number_of(key)
+            try:
+                owner, collection, counts = records.decode_list(key, value)
+            except layout.Damaged as error:
+                self._alarm("park", number, error)
+                self._ledger.effects.writes[key] = None
+                self._recount = True
+                continue
+            handler = self._ledger.handlers_by_number[owner]
+            park = handler.parks[number] = Park(number, owner, collection)
+            park.restore(counts)
+            park.written = counts
+            handler.reopen()
 
     def _take_sessions(self, now: Now, rows: list[tuple[bytes, bytes]]) -> None:
         for key, value in rows:
@@ -197,6 +265,7 @@ class Recovery:
             session = ledger.sessions.of_incarnation(holder)
             if session is None:
                 session = self._add_unknown_session(now, holder)
+            task.leave_park()
             task.change(Change.GRANT)
             task.token = token
             task.deliveries += 1

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from coordinator.core import layout
 from coordinator.core.effects import GetMany, Now, Scan
 from coordinator.core.ledger import Ledger
+from coordinator.core.ready_queue import ReadyQueue
 from coordinator.core.task import Task
 from protocol.messages import State
 
@@ -22,7 +23,7 @@ PAGE = 256
 """Records read at once: 64 MiB if each has the largest result."""
 PROGRESS_TASKS = 100_000
 """How often to tell operators how far it is."""
-_KINDS = {b"r": "ready", b"s": "timers", b"x": "ended", b"g": "leases"}
+_KINDS = {b"r": "ready", b"w": "parked", b"s": "timers", b"x": "ended", b"g": "leases"}
 
 
 class Reindexing:
@@ -71,7 +72,7 @@ class Reindexing:
         for task in ledger.waiting.values():
             if task.row is not None and task.row.key == key:
                 task.row = None
-                task.handler.queues[task.priority].unwritten.append(task)
+                task.handler.queue_of(task).unwritten.append(task)
                 ledger.touch(task.handler)
         self.begin()
 
@@ -95,6 +96,8 @@ class Reindexing:
         if self._recount:
             for handler in self._ledger.handlers.values():
                 handler.restore([0] * len(handler.counts()))
+                for park in handler.parks.values():
+                    park.restore([0] * len(park.counts()))
         self.active, self._walked, self._damaged = True, 0, 0
         self._ledger.note("reindexing_began", serving=not self._recount)
         self._read(layout.range_of(b"t")[0])
@@ -111,7 +114,7 @@ class Reindexing:
 
     def _take(self, now: Now, rows: list[tuple[bytes, bytes]], saved: set[bytes]) -> None:
         self._reading -= 1
-        ready: dict[tuple[int, int], list[bytes]] = {}
+        ready: dict[ReadyQueue, list[bytes]] = {}
         stale: list[bytes] = []
         for key, record in rows:
             task_id = key[1:]
@@ -136,9 +139,7 @@ class Reindexing:
         if self._walked // PROGRESS_TASKS > before:
             self._ledger.note("reindexing", tasks=self._walked)
 
-    def _index(
-        self, task_id: bytes, record: bytes, ready: dict[tuple[int, int], list[bytes]]
-    ) -> None:
+    def _index(self, task_id: bytes, record: bytes, ready: dict[ReadyQueue, list[bytes]]) -> None:
         """Give a task its place in the indexes by its record."""
         ledger = self._ledger
         task = ledger.read_record(task_id, record)
@@ -156,19 +157,18 @@ class Reindexing:
         if task.state is State.SCHEDULED:
             ledger.timers.add(task.due_ms, layout.TIMER_DUE, task_id)
         elif task_id not in ledger.waiting:
-            ready.setdefault((task.handler.number, task.priority), []).append(task_id)
+            ready.setdefault(task.handler.queue_of(task), []).append(task_id)
 
-    def _write(self, ready: dict[tuple[int, int], list[bytes]]) -> None:
+    def _write(self, ready: dict[ReadyQueue, list[bytes]]) -> None:
         """Write rows of ready tasks; those of timers and of ended tasks are the calendar's."""
         ledger = self._ledger
-        for (number, priority), ids in ready.items():
-            handler = ledger.handlers_by_number[number]
+        for queue, ids in ready.items():
             for i in range(0, len(ids), layout.ROW_ENTRIES_MAX):
-                key = layout.ready_key(number, priority, ledger.next_row())
+                key = queue.row_key(ledger.next_row())
                 chunk = ids[i : i + layout.ROW_ENTRIES_MAX]
                 ledger.effects.writes[key] = layout.join_ids(key, chunk)
-            handler.queues[priority].littered = True  # Many of them are in two rows now.
-            ledger.touch(handler)
+            queue.littered = True  # Many of them are in two rows now.
+            ledger.touch(ledger.handlers_by_number[queue.handler])
 
     def _finish(self, now: Now) -> None:
         ledger = self._ledger
@@ -190,6 +190,6 @@ class Reindexing:
 def _count(task: Task) -> None:
     handler = task.handler
     if task.state is State.READY:
-        handler.queues[task.priority].count += 1
+        handler.queue_of(task).count += 1
     handler.scheduled += task.state is State.SCHEDULED
     handler.dead += task.state is State.DEAD

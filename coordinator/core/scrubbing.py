@@ -36,6 +36,11 @@ _KINDS = {
     b"h": "handler",
     b"m": "handler name",
     b"n": "session",
+    b"o": "gate",
+    b"k": "park",
+    b"w": "parked",
+    b"v": "changes of a policy",
+    b"a": "audit",
 }
 
 

@@ -13,11 +13,23 @@ from coordinator.core import layout, records
 from coordinator.core.calendar import Calendar
 from coordinator.core.cancelling import Cancelling
 from coordinator.core.config import Config
+from coordinator.core.dropping import Dropping
 from coordinator.core.effects import Effects, Now, Outgoing
+from coordinator.core.gating import Gating
 from coordinator.core.granting import Granting
 from coordinator.core.greeting import Greeting
 from coordinator.core.ledger import Ledger
+from coordinator.core.operations import (
+    Done,
+    LiftGate,
+    Operation,
+    Refusal,
+    RevertPolicy,
+    SetGate,
+    SetPolicy,
+)
 from coordinator.core.outcomes import Settlement
+from coordinator.core.overriding import Overriding
 from coordinator.core.payloads import Spoiled
 from coordinator.core.progressing import Progressing
 from coordinator.core.queries import Queries
@@ -87,11 +99,20 @@ class StoreLevel:
 
 
 @dataclass(frozen=True, slots=True)
+class Operated:
+    """An operator asks for something; the effects that make it durable have the result."""
+
+    number: int
+    """Whatever the result shall be named by."""
+    operation: Operation
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed."""
 
 
-Event = Received | Broke | Answered | Sent | Undelivered | NotFilled | StoreLevel | Tick
+Event = Received | Broke | Answered | Sent | Undelivered | NotFilled | StoreLevel | Operated | Tick
 
 
 class Shard:
@@ -112,8 +133,11 @@ class Shard:
         self._progressing = Progressing(ledger, self._queries)
         self._greeting = Greeting(ledger, self._granting, self._settlement, self._cancelling)
         self._sweeping = Sweeping(ledger, self._reindexing)
+        self._dropping = Dropping(ledger, self._queries, self._reindexing)
+        self._gating = Gating(ledger, self._dropping)
+        self._overriding = Overriding(ledger)
         self._calendar = Calendar(ledger, self._queries, self._reindexing)
-        self._recovery = Recovery(ledger, self._reindexing, self._granting)
+        self._recovery = Recovery(ledger, self._reindexing, self._granting, self._dropping)
         self._recovery.begin()
 
     @property
@@ -143,9 +167,8 @@ class Shard:
             if time is not None
         ]
         due = [time - now.ms for time in elapsed]
-        wall = self._calendar.next_ms()
-        if wall is not None:
-            due.append(wall - now.wall_ms)
+        wall = (self._calendar.next_ms(), self._ledger.gates.next_ms())
+        due += [time - now.wall_ms for time in wall if time is not None]
         return max(0, min(due)) if due else None
 
     def step(self, now: Now, event: Event) -> Outgoing | None:
@@ -166,6 +189,8 @@ class Shard:
             case Broke(peer, code, detail):
                 self._ledger.count(code)
                 return Outgoing(peer, m.Refused(code, detail, 0))
+            case Operated(number, operation):
+                self._ledger.effects.results.append((number, self._operate(now, operation)))
             case StoreLevel(refusal):
                 self._submissions.refuse_all = refusal
         return None
@@ -178,6 +203,8 @@ class Shard:
             self._granting.write_rows()
             self._granting.read_rows()
             self._sweeping.sweep()
+            self._dropping.sweep(now)
+            self._gating.write()
             self._calendar.write()
             self._cancelling.flush()
             self._queries.flush()
@@ -186,9 +213,11 @@ class Shard:
                     handler.changed = False
                     key = layout.handler_key(handler.number)
                     ledger.effects.writes[key] = records.encode_list(
-                        key, [handler.name, handler.policy.changes(), handler.counts()]
+                        key, [handler.name, handler.declared.changes(), handler.counts()]
                     )
             ledger.stirred.clear()
+            for handler in self._granting.unmatched():
+                ledger.stirred[handler] = None
         elif self._reindexing.active:
             self._calendar.write()
         effects, ledger.effects = ledger.effects, Effects()
@@ -232,6 +261,17 @@ class Shard:
                 return Outgoing(session.peer, m.Refused(Code.UNKNOWN_MESSAGE, detail, 0))
         return None
 
+    def _operate(self, now: Now, operation: Operation) -> Done | Refusal:
+        match operation:
+            case SetGate():
+                return self._gating.set(now, operation)
+            case LiftGate():
+                return self._gating.lift(now, operation)
+            case SetPolicy():
+                return self._overriding.set(now, operation)
+            case RevertPolicy():
+                return self._overriding.revert(now, operation)
+
     def _sent(self, effects: Effects) -> None:
         for peer, message, _ in effects.messages:
             if type(message) is Grant:
@@ -274,3 +314,4 @@ class Shard:
         self._granting.tick(now)
         self._queries.overdue(now)
         self._calendar.tick(now)
+        self._gating.tick(now)

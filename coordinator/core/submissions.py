@@ -186,9 +186,9 @@ class Submissions:
         if task.due_ms > now.wall_ms:
             task.state = State.SCHEDULED
             ledger.schedule(task)
-        else:
-            ledger.make_ready(task)
-        ledger.save(task)
+            ledger.save(task)
+        elif ledger.make_ready(now, task):
+            ledger.save(task)
         handler.figures.submitted += 1
 
     def _apply_options(self, task: Task, options: dict[str, Any]) -> None:

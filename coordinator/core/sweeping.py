@@ -35,7 +35,7 @@ class Sweeping:
     def sweep(self) -> None:
         """Look at the next rows where enough tasks have left."""
         for handler in self._ledger.stirred:
-            for queue in handler.queues:
+            for queue in handler.all_queues:
                 if queue.loading:
                     continue
                 if queue.littered and not queue.stored and not queue.sweeping:
@@ -47,8 +47,7 @@ class Sweeping:
     def _look(self, handler: Handler, queue: ReadyQueue) -> None:
         queue.loading = True  # Rows must not be loaded meanwhile.
         first = queue.swept_row
-        start = layout.after(layout.ready_key(handler.number, queue.priority, first))
-        end = layout.ready_key(handler.number, queue.priority, (1 << 64) - 1)
+        start, end = queue.range_after(first)
 
         def then(_: Now, rows: list[tuple[bytes, bytes]], __: object) -> None:
             if rows:
@@ -70,7 +69,7 @@ class Sweeping:
         def then(_: Now, found: dict[bytes, bytes], saved: set[bytes]) -> None:
             queue.loading = False
             for key, ids in split:
-                if not any(self._needed(key, task_id, found, saved) for task_id in ids):
+                if not any(self._needed(queue, key, task_id, found, saved) for task_id in ids):
                     self._ledger.effects.writes[key] = None
             queue.swept_row = layout.ready_row(split[-1][0])
             looks = sum(len(ids) for _, ids in split)
@@ -83,7 +82,12 @@ class Sweeping:
         self._ledger.ask(GetMany(keys), then, watch=True)
 
     def _needed(
-        self, key: bytes, task_id: bytes, found: dict[bytes, bytes], saved: set[bytes]
+        self,
+        queue: ReadyQueue,
+        key: bytes,
+        task_id: bytes,
+        found: dict[bytes, bytes],
+        saved: set[bytes],
     ) -> bool:
         """Tell whether a task may still be ready by its entry in a row."""
         ledger = self._ledger
@@ -96,4 +100,6 @@ class Sweeping:
         if record is None or task_id in ledger.leased:
             return False
         task = ledger.read_record(task_id, record)
-        return task is not None and task.state is State.READY
+        if task is None or task.state is not State.READY:
+            return False
+        return task.handler.queue_of(task) is queue

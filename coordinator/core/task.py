@@ -7,6 +7,7 @@
                      |               |  +-- RETURN ----+ +--FATAL--> DEAD          |
                      +--EXPIRE-------+--> EXPIRED      +-------------------------- +
                      +--CANCEL-------+--> CANCELLED <--CANCEL (once it has stopped)
+                                     +--DROP--> DROPPED
 
 RUNNING is LEASED as the observer sees it once the sidecar has reported that the attempt began.
 An outcome that arrives after its lease has ended is taken while the task waits, which is why
@@ -39,6 +40,8 @@ class Change(IntEnum):
     EXPIRE = 6
     CANCEL = 7
     """Somebody does not want it any more, and no attempt runs."""
+    DROP = 8
+    """A gate ends it."""
 
 
 class ImpossibleChange(AssertionError):
@@ -62,6 +65,7 @@ CHANGES: dict[State, dict[Change, State]] = {
         Change.FATAL: State.DEAD,
         Change.EXPIRE: State.EXPIRED,
         Change.CANCEL: State.CANCELLED,
+        Change.DROP: State.DROPPED,
     },
     State.LEASED: {
         Change.SUCCESS: State.SUCCEEDED,
@@ -75,6 +79,7 @@ CHANGES: dict[State, dict[Change, State]] = {
     State.DEAD: {},
     State.CANCELLED: {},
     State.EXPIRED: {},
+    State.DROPPED: {},
 }
 # The same table by position: this is on the path of every task.
 _TABLE: tuple[tuple[State | None, ...], ...] = tuple(
@@ -94,15 +99,20 @@ class Row:
 
 @dataclass(slots=True)
 class Told:
-    """What its attempts have told of a task, or who cancels it; nothing of most tasks."""
+    """What is told of a task beside its life, by its attempts or by people; nothing of most."""
 
     checkpoint: bytes | None = None
     """What the next attempt gets."""
     cancelled: str | None = None
     """Why the task shall end with its present attempt; None if nobody cancels it."""
+    park: int = 0
+    """The number of the park in which the task waits: it is ready, and a gate holds it, or did."""
     # Not in the record.
     progress: int = -1
     note: str = ""
+
+
+_UNTOLD = Told()
 
 
 class Task:
@@ -210,6 +220,13 @@ class Task:
         if self.told is None:
             self.told = Told()
         return self.told
+
+    def leave_park(self) -> None:
+        """Note that the task waits aside no more."""
+        if self.told is not None:
+            self.told.park = 0
+            if self.told == _UNTOLD:
+                self.told = None
 
     def option(self, name: str, default: int) -> int:
         """Return what the submitter set, or the policy's value."""

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from coordinator.core.filters.predicate import error_of, error_type_of, sidecar_of, state_of
-from coordinator.core.handler import Handler
 from coordinator.core.task import Task
 from protocol.ids import to_text
 from protocol.messages import AttemptRecord, OutcomeKind, Priority, State
@@ -119,10 +118,14 @@ def waits_for(task: Task, now_ms: int) -> str:
         return "its due time" if not task.attempts else "the backoff before its next attempt"
     if state is State.LEASED:
         return f"a free slot at {sidecar_of(task)}, which has taken it"
-    return _ready_waits_for(task.handler) if state is State.READY else ""
+    return _ready_waits_for(task) if state is State.READY else ""
 
 
-def _ready_waits_for(handler: Handler) -> str:
+def _ready_waits_for(task: Task) -> str:
+    handler = task.handler
+    gate = handler.gate_on(task.collection)
+    if gate is not None:
+        return f"a gate to be lifted: {gate.describe()}"
     if not handler.sessions:
         return f"a sidecar: none serves {handler.name}"
     if handler.free() <= 0:

@@ -1,4 +1,4 @@
-"""What endpoints may use of a running coordinator: they look, and change nothing."""
+"""What endpoints may use of a running coordinator: they look, and ask the core for changes."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Any
 
 from coordinator.core.effects import Now, Read
 from coordinator.core.ledger import Ledger
+from coordinator.core.operations import Done, Operation, Refusal
 from coordinator.core.shard import Shard
 from coordinator.observation import Observation
 from coordinator.settings import Settings
@@ -27,6 +28,8 @@ class Access:
     """Write a copy of the store to a descriptor; blocks."""
     measure: Callable[[], Awaitable[None]]
     """Look how full the store is."""
+    operate: Callable[[Operation], Awaitable[Done | Refusal]]
+    """Ask the core for something; the answer comes when it is durable."""
     address: str
     """Where sidecars connect."""
 

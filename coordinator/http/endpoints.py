@@ -7,13 +7,16 @@ from coordinator.core import overview
 from coordinator.core.overview import HandlerDetail, HandlerRow, SidecarRow
 from coordinator.core.task_view import TaskDetail
 from coordinator.http import (
+    audit,
     backup,
     event_stream,
     exposition,
+    gates,
     health,
     metrics,
     oldest,
     openapi,
+    policies,
     scrub,
     status,
     tasks,
@@ -58,7 +61,7 @@ async def _handler(access: Access, request: Request) -> HandlerDetail:
     if handler is None:
         raise Problem("unknown_handler", f"no task of {name!r} was submitted, and nobody serves it")
     now = access.now()
-    detail = overview.handler_detail(handler, access.observation.rates, now)
+    detail = overview.handler_detail(access.ledger, handler, access.observation.rates, now)
     age = (await oldest.oldest_of(access, [handler], now)).get(handler.number)
     return replace(detail, handler=replace(detail.handler, oldest_ready_ms=age))
 
@@ -97,6 +100,9 @@ ROUTES = (
         _handler,
         problems=("unknown_handler",),
     ),
+    *policies.ROUTES,
+    *gates.ROUTES,
+    *audit.ROUTES,
     Route("/v1/sidecars", "All sidecars", SidecarList, _sidecars),
     Route(
         "/v1/tasks",

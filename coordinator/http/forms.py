@@ -64,6 +64,8 @@ def _object(kind: Any, named: dict[str, Schema]) -> Schema:
         "type": "object",
         "description": (kind.__doc__ or "").strip().split("\n", maxsplit=1)[0],
         "properties": {name: schema_of(hints[name], named) for name in names},
-        "required": list(names),
+        "required": [
+            field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING
+        ],
         "additionalProperties": False,
     }

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from coordinator.core import overview
 from coordinator.core.figures import BUCKETS, AttemptResult, Figures
+from coordinator.core.gates import GateKind
 from coordinator.core.handler import Handler
 from coordinator.http.access import Access
 from coordinator.http.exposition import MEDIA_TYPE, Exposition, Labels
@@ -57,6 +58,19 @@ async def scrape(access: Access, _request: Request) -> Text:
     out = Exposition()
     groups = list(_grouped(handlers))
     _tasks(out, groups)
+    out.family(
+        "pillion_tasks_held",
+        "gauge",
+        "Ready tasks that gates are known to hold.",
+        [(_by(g), sum([h.held for h in g.handlers])) for g in groups],
+    )
+    kinds = [gate.kind for gate in access.ledger.gates.by_scope.values()]
+    out.family(
+        "pillion_gates",
+        "gauge",
+        "Gates that are set.",
+        [({"kind": kind.value}, kinds.count(kind)) for kind in GateKind],
+    )
     out.family(
         "pillion_oldest_ready_age_seconds",
         "gauge",

@@ -32,7 +32,7 @@ async def oldest_of(access: Access, handlers: Sequence[Handler], now: Now) -> di
         queue
         for handler in handlers
         if handler.ready
-        for queue in handler.queues
+        for queue in handler.all_queues
         if queue.count and not queue.live
     ][:QUEUES_MAX]
     if queues:

@@ -10,6 +10,7 @@ from coordinator.http.routes import Parameter, Route
 from protocol.version import SOFTWARE
 
 _ALWAYS = ("unknown_parameter", "invalid_parameter", "foreign_host", "unauthorized", "internal")
+_VERBS = {"GET": "", "PUT": "put", "PATCH": "patch", "DELETE": "delete"}
 _TYPES = {str: "string", int: "integer", bool: "boolean"}
 
 
@@ -17,13 +18,16 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
     """Return the document of some routes."""
     named: dict[str, Schema] = {}
     problem = schema_of(ProblemBody, named)
-    paths = {route.path: {"get": _operation(route, named, problem)} for route in routes}
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        operations = paths.setdefault(route.path, {})
+        operations[route.method.lower()] = _operation(route, named, problem)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Pillion coordinator",
             "version": SOFTWARE,
-            "description": "What a coordinator knows of tasks, handlers and sidecars.",
+            "description": "What a coordinator knows, and what operators may ask of it.",
         },
         "paths": paths,
         "components": {
@@ -45,7 +49,7 @@ def _operation(route: Route, named: dict[str, Schema], problem: Schema) -> dict[
     else:
         content = {"application/json": {"schema": schema_of(route.answers, named)}}
     statuses: dict[int, list[str]] = {}
-    for code in (*route.problems, *_ALWAYS):
+    for code in (*route.problems, *(("missing_owner",) if route.method != "GET" else ()), *_ALWAYS):
         statuses.setdefault(CODES[code][0], []).append(code)
     responses: dict[str, Any] = {"200": {"description": route.summary, "content": content}}
     for status, codes in sorted(statuses.items()):
@@ -56,12 +60,15 @@ def _operation(route: Route, named: dict[str, Schema], problem: Schema) -> dict[
     if route.path == "/readyz":
         responses["503"] = {"description": "It is not ready.", "content": content}
     operation: dict[str, Any] = {
-        "operationId": re.sub(r"\W+", "_", route.path).strip("_"),
+        "operationId": re.sub(r"\W+", "_", f"{_VERBS[route.method]}{route.path}").strip("_"),
         "summary": route.summary,
         "responses": responses,
     }
     if parameters:
         operation["parameters"] = parameters
+    if route.body is not None:
+        content = {"application/json": {"schema": schema_of(route.body, named)}}
+        operation["requestBody"] = {"required": True, "content": content}
     if route.open_to_all:
         operation["security"] = []
     return operation

@@ -14,6 +14,9 @@ CODES: dict[str, tuple[int, str, str]] = {
     "invalid_parameter": (400, "A parameter cannot be read", "see /openapi.json"),
     "unknown_parameter": (400, "There is no such parameter", "see /openapi.json"),
     "invalid_cursor": (400, "The cursor cannot be used", "begin with the first page"),
+    "invalid_body": (400, "The body cannot be read", "see /openapi.json"),
+    "invalid_policy": (400, "The policy cannot be so", "see the ranges in the docs"),
+    "missing_owner": (400, "It is not said who asks", "give owner: your name"),
     "unauthorized": (401, "A token is needed", "send Authorization: Bearer TOKEN"),
     "foreign_host": (
         403,
@@ -23,6 +26,8 @@ CODES: dict[str, tuple[int, str, str]] = {
     "token_needed": (403, "A token is needed", "use the Unix socket, or set http_token_file"),
     "unknown_task": (404, "There is no such task", "check the id"),
     "unknown_handler": (404, "There is no such handler", "see /v1/handlers"),
+    "unknown_gate": (404, "There is no such gate", "see /v1/gates"),
+    "unknown_override": (404, "Nothing was changed there", "see /v1/handlers/{name}"),
     "unknown_path": (404, "There is nothing under this path", "see /openapi.json"),
     "wrong_method": (405, "This path has no such method", "see /openapi.json"),
     "backup_running": (409, "A backup is under way", "wait until it is done"),
@@ -31,7 +36,9 @@ CODES: dict[str, tuple[int, str, str]] = {
         "The store has no room to grow",
         'raise store_map_size or free some space on its disk; see the docs, "disk fills"',
     ),
+    "too_many_gates": (409, "There are too many gates", "lift some"),
     "internal": (500, "The coordinator has failed", "its log says why; please report it"),
+    "stopping": (503, "The coordinator stops", "ask again when it is back"),
     "too_many_watchers": (503, "Too many watch the events already", "close some, or poll"),
 }
 """Status, title and hint of each code."""

@@ -32,6 +32,8 @@ class Request:
     """A value for each parameter of the route."""
     headers: Mapping[str, str]
     """Those that an endpoint looks at: ``Last-Event-ID``."""
+    body: Any = None
+    """The dataclass that the route asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,9 @@ class Route:
     """Whether it needs no token."""
     guarded: bool = False
     """Whether it gives payloads away: over TCP a token is needed then, also on loopback."""
+    method: str = "GET"
+    body: type | None = None
+    """The dataclass of the JSON that it takes."""
 
 
 def read_query(route: Route, given: Mapping[str, str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ coordinator.
 import asyncio
 import hmac
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from aiohttp import web
 from coordinator.errors import CoordinatorError, StoreError
 from coordinator.http import socket_file
 from coordinator.http.access import Access
+from coordinator.http.bodies import read_body
 from coordinator.http.endpoints import ROUTES
 from coordinator.http.forms import plain
 from coordinator.http.problems import MEDIA_TYPE, Problem
@@ -82,7 +84,10 @@ class HttpServer:
     async def _runner(self, *, tcp: bool) -> web.AppRunner:
         app = web.Application(client_max_size=BODY_BYTES_MAX)
         for route in ROUTES:
-            app.router.add_get(route.path, self._handler(route, tcp))
+            if route.method == "GET":
+                app.router.add_get(route.path, self._handler(route, tcp))  # And HEAD.
+            else:
+                app.router.add_route(route.method, route.path, self._handler(route, tcp))
         app.router.add_route("*", r"/{path:[\s\S]*}", self._unknown)
         runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=STOP_SECONDS
@@ -96,7 +101,12 @@ class HttpServer:
             try:
                 if tcp:
                     self._admit(request, route)
-                asked = Request(request.match_info, read_query(route, request.query), _of(request))
+                asked = Request(
+                    request.match_info,
+                    read_query(route, request.query),
+                    _of(request),
+                    await _body(request, route),
+                )
                 if route.stream is not None:
                     return await self._stream(request, route, route.stream(self._access, asked))
                 assert route.endpoint is not None
@@ -131,10 +141,16 @@ class HttpServer:
                 raise Problem("foreign_host", f"Host is {host!r}")
 
     async def _unknown(self, request: web.Request) -> web.Response:
-        paths = {route.path for route in ROUTES}
-        if request.method not in ("GET", "HEAD") and request.path in paths:
-            response = _problem(Problem("wrong_method", f"{request.path} takes GET"))
-            response.headers["Allow"] = "GET, HEAD"
+        methods = [
+            method
+            for route, pattern in _PATTERNS
+            if pattern.fullmatch(request.path)
+            for method in (("GET", "HEAD") if route.method == "GET" else (route.method,))
+        ]
+        if methods and request.method not in methods:
+            taken = ", ".join(methods)
+            response = _problem(Problem("wrong_method", f"{request.path} takes {taken}"))
+            response.headers["Allow"] = taken
             return response
         return _problem(Problem("unknown_path", f"{request.method} {request.path}"))
 
@@ -156,6 +172,19 @@ class HttpServer:
         finally:
             await lines.aclose()  # type: ignore[attr-defined]
         return response
+
+
+_PATTERNS = [(route, re.compile(re.sub(r"{\w+}", "[^/]+", route.path))) for route in ROUTES]
+
+
+async def _body(request: web.Request, route: Route) -> Any:
+    if route.body is None:
+        return None
+    try:
+        data = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise Problem("invalid_body", f"it is over {BODY_BYTES_MAX} bytes") from None
+    return read_body(route.body, request.headers.get("Content-Type", ""), data)
 
 
 def _of(request: web.Request) -> dict[str, str]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from coordinator.core import overview
 from coordinator.core.effects import Now
+from coordinator.core.gates import Gate, GateKind
 from coordinator.core.overview import HandlerRow, SidecarRow
 from coordinator.http.access import Access
 from coordinator.http.oldest import oldest_of
@@ -101,10 +102,11 @@ async def report(access: Access) -> StatusReport:
     states = {state: 0 for state in ("ready", "silent", "away")}
     for sidecar in sidecars:
         states[sidecar.state] += 1
-    unserved = [h.name for h in busiest if h.ready and not h.sessions]
+    unserved = [h.name for h in busiest if h.ready and not h.sessions and "" not in h.gates]
     disk = disk_of(access)
     rates = RatesNow(*seen.rates.overall(now.ms, handlers))
     reasons = _reasons(seen.refusal, disk, unserved, sidecars, rates)
+    reasons += _gates(list(ledger.gates.by_scope.values()))
     return StatusReport(
         verdict=max([reason.level for reason in reasons], key=LEVELS.index, default="ok"),
         reasons=reasons,
@@ -186,6 +188,18 @@ def _reasons(
         text = f"tasks die: {rates.dead:g} a second over the last minute"
         hint = "pillion-coordinator tasks 'state=dead since=1m'"
         reasons.append(Reason("warning", "tasks_die", text, hint))
+    return reasons
+
+
+def _gates(gates: list[Gate]) -> list[Reason]:
+    """Tell of gates: somebody means them, and somebody may have forgotten them."""
+    reasons = []
+    for kind, does in ((GateKind.DROP, "drop tasks"), (GateKind.PAUSE, "hold tasks")):
+        found = [str(gate.scope) for gate in gates if gate.kind is kind]
+        if found:
+            text = f"gates {does}: {_names(found)}"
+            hint = "pillion-coordinator gates tells why; resume lifts one"
+            reasons.append(Reason("warning", f"gate_{kind.value}", text, hint))
     return reasons
 
 

@@ -247,7 +247,7 @@ class Checks:
         core = coordinator.shard._ledger
         if core.timers._horizon is not None:
             self._world.hit("timers_beyond_the_horizon")
-        if any(queue.stored for handler in core.handlers.values() for queue in handler.queues):
+        if any(queue.stored for handler in core.handlers.values() for queue in handler.all_queues):
             self._world.hit("ready_tasks_in_the_store_only")
         if self._world.now - self._scanned_at >= SCAN_EVERY_US:
             self._scanned_at = self._world.now

@@ -168,7 +168,7 @@ def check_bounds(shard: Shard) -> None:
     loaded = granting.LOAD_ROWS * layout.ROW_ENTRIES_MAX
     leases_max = 200 + len(core.leased)
     for handler in core.handlers.values():
-        for queue in handler.queues:
+        for queue in handler.all_queues:
             if not 0 <= queue.live <= queue.count:
                 raise Broken("counts are sound", f"{handler.name} {queue.live} {queue.count}")
             if queue.live > ready_queue.WINDOW_MAX + loaded + leases_max:
@@ -179,7 +179,9 @@ def check_bounds(shard: Shard) -> None:
                     "windows are bounded",
                     f"{handler.name}: {len(queue.window)} in the window, {queue.live} live",
                 )
-    if len(core.waiting) != sum(handler.live for handler in core.handlers.values()):
+    if len(core.waiting) != sum(
+        queue.live for handler in core.handlers.values() for queue in handler.all_queues
+    ):
         raise Broken("what waits in memory is in a window", f"{len(core.waiting)}")
     if len(core.waiting) > ledger.LIVE_MAX + loaded * len(core.handlers) * 4 + leases_max:
         raise Broken("windows are bounded", f"{len(core.waiting)} wait in memory")

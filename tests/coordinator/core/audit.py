@@ -26,6 +26,15 @@ class Audit:
             number = layout.handler_of(key)
             self.handlers[number] = Handler(number, name)
             self.counts[number] = counts
+        self.parks: dict[int, list[int]] = {}
+        """Counts of each park."""
+        for key, value in self._rows(b"k"):
+            _, _, self.parks[layout.number_of(key)] = records.decode_list(key, value)
+        self.gates: dict[tuple[str, str], str] = {
+            layout.scope_of(key): records.decode_list(key, value)[0]
+            for key, value in self._rows(b"o")
+        }
+        """What the gate on each scope does."""
         self.tasks: dict[bytes, Task] = {
             key[1:]: records.decode(key[1:], value, self.handlers.__getitem__)
             for key, value in self._rows(b"t")
@@ -45,12 +54,19 @@ class Audit:
         task = self.tasks.get(task_id)
         return task is not None and task.state is State.READY and task.token < token
 
+    def gates_on(self, task: Task) -> set[str]:
+        """Return what the gates on a task do."""
+        name = task.handler.name
+        scopes = [("", ""), (name, ""), (name, task.collection or "")]
+        return {self.gates[scope] for scope in scopes if scope in self.gates}
+
     def problems(self) -> list[str]:
         """Return everything that is wrong, as sentences."""
         return [
             *self._two_leases(),
             *self._missing_rows(),
             *self._wrong_counts(),
+            *self._wrong_parks(),
             *self._wrong_payloads(),
             *self._wrongly_told(),
         ]
@@ -67,13 +83,21 @@ class Audit:
             for key, value in self._rows(b"r")
             for task_id in layout.split_ids(key, value)
         }
+        parked = {
+            (layout.number_of(key), key[9], task_id)
+            for key, value in self._rows(b"w")
+            for task_id in layout.split_ids(key, value)
+        }
         timers = {entry for row in self._rows(b"s") for entry in layout.split_timers(*row)}
         retained = {i for row in self._rows(b"x") for i in layout.split_ids(*row)}
         for task_id, task in self.tasks.items():
             shown = f"{task.state.name} {task_id.hex()}"
             waits = task_id not in leased and not task.state.terminal
             place = (task.handler.number, task.priority, task_id)
-            if task.state is State.READY and waits and place not in ready:
+            there = place in ready
+            if self._park(task):
+                there = (self._park(task), task.priority, task_id) in parked
+            if task.state is State.READY and waits and not there:
                 yield f"{shown} has no row of ready tasks"
             if (
                 task.state is State.SCHEDULED
@@ -93,12 +117,27 @@ class Audit:
             for task_id, task in self.tasks.items():
                 if task.handler.number != number or task_id in leased:
                     continue
-                if task.state is State.READY:
+                if task.state is State.READY and not self._park(task):
                     seen[task.priority] += 1
                 seen[4] += task.state is State.SCHEDULED
                 seen[5] += task.state is State.DEAD
             if seen != counts:
                 yield f"handler {number} counts {counts}; there are {seen}"
+
+    def _park(self, task: Task) -> int:
+        """Return the park in which a ready task waits; 0 if it is in a queue of its handler."""
+        park = 0 if task.told is None else task.told.park
+        return park if park in self.parks else 0
+
+    def _wrong_parks(self) -> Iterator[str]:
+        leased = {task_id for task_id, _ in self.leases}
+        for number, counts in self.parks.items():
+            seen = [0] * 4
+            for task_id, task in self.tasks.items():
+                if task.state is State.READY and task_id not in leased:
+                    seen[task.priority] += self._park(task) == number
+            if seen != counts:
+                yield f"park {number} counts {counts}; there are {seen}"
 
     def _wrong_payloads(self) -> Iterator[str]:
         stored = {key[1:] for key, _ in self._rows(b"p")}

@@ -11,6 +11,7 @@ import pytest
 
 from coordinator.core import (
     calendar,
+    dropping,
     granting,
     layout,
     ledger,
@@ -21,11 +22,13 @@ from coordinator.core import (
 )
 from coordinator.core.config import Config
 from coordinator.core.effects import Effects, GetMany, Note, Now, Outgoing, Read
+from coordinator.core.operations import Done, Operation, Refusal
 from coordinator.core.payloads import fill
 from coordinator.core.shard import (
     Answered,
     Event,
     NotFilled,
+    Operated,
     Received,
     Sent,
     Shard,
@@ -58,6 +61,8 @@ class Bench:
         """Everything that has left, in order; payloads stored apart are put in."""
         self.reads: list[Read] = []
         self.notes: list[Note] = []
+        self.results: dict[int, Done | Refusal] = {}
+        """Answers to operations, by number."""
         self.unreachable: set[bytes] = set()
         """Connections that take nothing."""
         self.held: Effects | None = None
@@ -119,6 +124,14 @@ class Bench:
         """Let a message arrive."""
         self.step(Received(peer, message))
 
+    def operate(self, operation: Operation) -> Done | Refusal:
+        """Ask for an operation, let all follow from it, and return the answer."""
+        number = len(self.results) + 1
+        self.step(Operated(number, operation))
+        assert number not in self.results, "answered before it is durable"
+        self.settle()
+        return self.results[number]
+
     # Effects
 
     def settle(self) -> None:
@@ -147,6 +160,7 @@ class Bench:
         after: list[Event] = []
         for outgoing in effects.messages:
             after += self._send(outgoing)
+        self.results.update(effects.results)
         if effects.messages:
             self.step(Sent(effects))
         for event in after:
@@ -224,6 +238,8 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
         (ready_queue, "ROW_ENTRIES_MAX", 2),
         (layout, "ROW_ENTRIES_MAX", 3),
         (granting, "LOAD_ROWS", 2),
+        (granting, "REGATED_MAX", 2),
+        (dropping, "ROWS", 1),
         (ledger, "LIVE_MAX", 10),
         (timers, "WINDOW_MAX", 4),
         (timers, "WINDOW_LOW", 2),

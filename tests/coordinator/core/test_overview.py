@@ -95,7 +95,7 @@ def test_detail_of_a_handler_names_its_policy_and_what_came_of_its_tasks() -> No
     sidecar.report(failed(sidecar.grant(), OutcomeKind.RETRY, Failure("timeout")))
 
     handler = bench.shard.ledger.handlers[EMAIL]
-    told = overview.handler_detail(handler, Rates(), bench.now)
+    told = overview.handler_detail(bench.shard.ledger, handler, Rates(), bench.now)
 
     assert told.declared == {"attempts_max": 1}
     assert told.policy["timeout_ms"] == 60_000

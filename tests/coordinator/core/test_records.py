@@ -38,7 +38,11 @@ def tasks(draw: st.DrawFn) -> Task:
     task.error = draw(texts)
     task.history = draw(st.lists(attempts, max_size=3))
     checkpoint, cancelled = draw(st.none() | st.binary(max_size=50)), draw(st.none() | texts)
-    task.told = draw(st.sampled_from([None, Told(checkpoint, cancelled)]))
+    task.told = draw(
+        st.sampled_from(
+            [None, Told(checkpoint, cancelled, park=draw(st.sampled_from([0, 1 << 62])))]
+        )
+    )
     return task
 
 

@@ -12,7 +12,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from coordinator.core.shard import StoreLevel, Tick
+from coordinator.core.gates import GateKind, Scope
+from coordinator.core.operations import By, LiftGate, SetGate
+from coordinator.core.shard import Operated, StoreLevel, Tick
 from protocol.messages import (
     Cancel,
     Cancellation,
@@ -65,9 +67,14 @@ options = st.none() | st.fixed_dictionaries(
         "expires_ms": st.sampled_from([1, 300, 6_000]),
         "priority": st.integers(0, 3),
         "attempts_max": st.integers(1, 5),
+        "collection": st.sampled_from(["red", "blue"]),
     },
 )
 kinds = st.sampled_from(list(OutcomeKind))
+scopes = st.sampled_from(
+    [Scope(), *[Scope(name, only) for name in POLICIES for only in ("", "red", "red", "blue")]]
+)
+BY = By("ops", "a test")
 moments = st.sampled_from([1, 60, 400, 1_000, 3_000, 9_000, 11_000, 25_000])
 
 
@@ -84,6 +91,7 @@ class Machine(RuleBasedStateMachine):
         self.watch = Watch(self.peers, POLICIES, **RETENTION)
         self.submitted: list[Submission] = []
         self.requests = 0
+        self.operations = 0
         self.smooth = [True] * len(self.peers)
         """Whose network does its work by itself; on the others each message is moved by a rule."""
         self.full = False
@@ -252,6 +260,27 @@ class Machine(RuleBasedStateMachine):
             case "set the clock back":
                 self.watch.pass_time(0, wall_ms=-50)
 
+    # Operators
+
+    @rule(
+        scope=scopes,
+        kind=st.sampled_from([GateKind.PAUSE, GateKind.PAUSE, GateKind.DROP]),
+        after_ms=st.sampled_from([0, 0, 500, 20_000]),
+    )
+    def set_gate(self, scope: Scope, kind: GateKind, after_ms: int) -> None:
+        until_ms = self.watch.now.wall_ms + after_ms if after_ms else 0
+        self._operate(SetGate(scope, kind, BY, until_ms))
+
+    @precondition(lambda self: self.watch.seen.gates)
+    @rule(data=st.data())
+    def lift_gate(self, data: st.DataObject) -> None:
+        scope = data.draw(st.sampled_from(sorted(self.watch.seen.gates)))
+        self._operate(LiftGate(Scope(*scope), BY))
+
+    def _operate(self, operation: SetGate | LiftGate) -> None:
+        self.operations += 1
+        self.watch.step(Operated(self.operations, operation))
+
     # Time
 
     @rule(ms=moments)
@@ -289,6 +318,8 @@ class Machine(RuleBasedStateMachine):
         watch.unreachable.clear()
         self.settle()
         watch.step(StoreLevel(""))
+        for scope in watch.seen.gates:
+            self._operate(LiftGate(Scope(*scope), BY))
         for sidecar in self.peers:
             sidecar.reconnect()
             sidecar.hello()
@@ -305,6 +336,8 @@ class Machine(RuleBasedStateMachine):
         counts = list(watch.audit().counts.values())
         assert all(not any(count[:5]) for count in counts), counts
         assert watch.waiting() == 0
+        assert not watch.seen.parks, "a park that nobody needs"
+        assert not watch.rows(b"w"), "rows of parked tasks that are left behind"
 
     def _work(self, sidecar: Peer) -> None:
         if not sidecar.ready or sidecar.grant_missed:

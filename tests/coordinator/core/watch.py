@@ -51,13 +51,27 @@ class Watch(Bench):
         super().__init__(**config)
 
     def _commit(self, effects: Effects) -> None:
+        before = self.seen
         super()._commit(effects)
         self.wall_ms_max = max(self.wall_ms_max, self.now.wall_ms)
         self.seen = self.audit()
         self._check_ends()
         self._check_bounds()
+        self._check_gates(effects, before)
         for task_id in self.accepted:
             assert task_id in self.seen.tasks or task_id in self.ends, "an accepted task is lost"
+
+    def _check_gates(self, effects: Effects, before: Audit) -> None:
+        for outgoing in effects.messages:
+            if isinstance(outgoing.message, Grant):
+                for granted in [task for _, tasks in outgoing.message.groups for task in tasks]:
+                    gates = self.seen.gates_on(self.seen.tasks[granted.id])
+                    assert not gates, "a task is granted that a gate holds"
+        for task_id, task in self.seen.tasks.items():
+            was = before.tasks.get(task_id)
+            if task.state is State.DROPPED and (was is None or was.state is not State.DROPPED):
+                gates = self.seen.gates_on(task) | before.gates_on(task)
+                assert "drop" in gates, "a task is dropped that no gate drops"
 
     def _check_ends(self) -> None:
         for task_id, task in self.seen.tasks.items():

@@ -10,7 +10,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from coordinator.http import event_stream, metrics, status
 from coordinator.http.endpoints import ROUTES
+from coordinator.http.gates import GateBody
 from coordinator.http.openapi import document
+from coordinator.http.policies import PolicyBody
 from coordinator.store.memory_store import MemoryDisk, MemoryStore
 from protocol import messages as m
 from protocol.ids import TaskIds, to_text
@@ -21,8 +23,8 @@ from tests.support.builders import a_submission, task_id
 DOCUMENT = document(ROUTES)
 
 
-def schema_of(path: str, status: int) -> Any:
-    content = DOCUMENT["paths"][path]["get"]["responses"][str(status)]["content"]
+def schema_of(path: str, status: int, method: str = "get") -> Any:
+    content = DOCUMENT["paths"][path][method]["responses"][str(status)]["content"]
     (form,) = content.values()
     return form["schema"] | {"components": DOCUMENT["components"]}
 
@@ -39,19 +41,34 @@ async def a_dead_task(asked: Asked) -> None:
     await asked.line.hear_only(m.Recorded)
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
+BY = {"owner": "ada", "reason": "a test"}
+BODIES = {
+    GateBody: {"kind": "pause", **BY},
+    PolicyBody: {"changes": {"attempts_max": 3}, **BY},
+}
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 def test_each_path_answers_as_the_document_says(route: Any) -> None:
     async def body(asked: Asked) -> None:
         await a_dead_task(asked)
         if route.stream is not None:
             return
         path = route.path.replace("{id}", to_text(task_id(1))).replace("{name}", HANDLER)
+        path = path.replace("{collection}", "red")
+        if "/gates/" in path and route.method != "PUT":
+            await asked.get(path, method="PUT", json=BODIES[GateBody])
+        elif "/policy" in path and route.method == "DELETE":
+            await asked.get(path, method="PATCH", json=BODIES[PolicyBody])
+        how: dict[str, Any] = {"json": BODIES[route.body]} if route.body else {}
+        if route.method == "DELETE":
+            how["params"] = BY
 
-        got = await asked.get(path)
+        got = await asked.get(path, method=route.method, **how)
 
         assert got.status == 200, got.text
         if not isinstance(route.answers, str):
-            jsonschema_rs.validate(schema_of(route.path, 200), got.json)
+            jsonschema_rs.validate(schema_of(route.path, 200, route.method.lower()), got.json)
         else:
             assert got.headers["Content-Type"] == route.answers
 
@@ -60,7 +77,10 @@ def test_each_path_answers_as_the_document_says(route: Any) -> None:
 
 def test_document_is_an_openapi_document_of_all_routes_and_nothing_else() -> None:
     assert DOCUMENT["openapi"] == "3.1.0"
-    assert list(DOCUMENT["paths"]) == [route.path for route in ROUTES]
+    documented = [
+        (path, method.upper()) for path, methods in DOCUMENT["paths"].items() for method in methods
+    ]
+    assert sorted(documented) == sorted((route.path, route.method) for route in ROUTES)
     referred = set(re.findall(r"'#/components/schemas/(\w+)'", repr(DOCUMENT)))
     assert referred <= set(DOCUMENT["components"]["schemas"])
 
@@ -96,7 +116,7 @@ def test_what_is_wrong_with_a_request_is_told(path: str, status: int, code: str,
     asking(body)
 
 
-def test_nothing_can_be_changed() -> None:
+def test_paths_that_only_tell_take_no_other_method() -> None:
     async def body(asked: Asked) -> None:
         got = await asked.get("/v1/tasks", method="DELETE")
         assert (got.status, got.headers["Allow"]) == (405, "GET, HEAD")

@@ -1,0 +1,169 @@
+"""Commands by which operators change something, beside the ones that show it."""
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from coordinator.cli_options import ask_api, asks, has_columns, has_owner, split_columns
+
+if TYPE_CHECKING:
+    from coordinator.commands.api import Api
+
+
+@click.command()
+@asks
+@has_columns
+def gates(form: str, columns: str, **flags: Any) -> None:
+    """List gates: what each holds, who has set it, why, until when."""
+    from coordinator.commands import operating  # noqa: PLC0415
+
+    ask_api(flags, lambda api: operating.gates(api, form, split_columns(columns)))
+
+
+_TARGET = click.argument("target", metavar="[HANDLER|HANDLER/COLLECTION]", default="")
+_ALL = click.option("--all", "everything", is_flag=True, help="Everything, instead.")
+_UNTIL = click.option(
+    "--until",
+    metavar="WHEN",
+    help="End it by itself: after a duration (2h), or at a time in UTC.",
+)
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Change nothing, say what would happen.")
+
+
+@click.command()
+@has_owner
+@_TARGET
+@_ALL
+@_UNTIL
+@_DRY_RUN
+def pause(target: str, everything: bool, until: str | None, dry_run: bool, **rest: Any) -> None:
+    """Hold tasks: they wait until the gate is lifted. What is leased runs on.
+
+    \b
+    pillion-coordinator pause mail.send --reason 'provider is down' --until 2h
+    pillion-coordinator pause mail.send/campaign-7
+    """  # noqa: D301 (click wants the character)
+    _gate((target, everything, dry_run), rest, "pause", until)
+
+
+@click.command()
+@has_owner
+@_TARGET
+@_ALL
+@_UNTIL
+@_DRY_RUN
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def drop(
+    target: str, everything: bool, until: str | None, dry_run: bool, yes: bool, **rest: Any
+) -> None:
+    """End tasks that are ready, and those that become so, until the gate is lifted.
+
+    They are told as dropped, with the reason. What is leased runs on.
+    """
+    _gate((target, everything, dry_run), rest, "drop", until, yes=yes)
+
+
+@click.command()
+@has_owner
+@_TARGET
+@_ALL
+@_DRY_RUN
+def resume(target: str, everything: bool, dry_run: bool, **rest: Any) -> None:
+    """Lift a gate, whether it pauses or drops."""
+    _gate((target, everything, dry_run), rest, "", None)
+
+
+def _gate(
+    target: tuple[str, bool, bool],
+    rest: dict[str, Any],
+    kind: str,
+    until: str | None,
+    *,
+    yes: bool = False,
+) -> NoReturn:
+    from coordinator.commands import operating  # noqa: PLC0415
+
+    name, everything, dry_run = target
+    owner, reason, form = rest.pop("owner"), rest.pop("reason"), rest.pop("form")
+
+    def ask(api: "Api") -> None:
+        by = operating.who(owner, reason)
+        path = operating.path_of(name, everything)
+        wish = operating.Wish(path, by, form, dry_run, yes)
+        if kind:
+            operating.set_gate(api, wish, kind, operating.until_ms(until))
+        else:
+            operating.lift_gate(api, wish)
+
+    ask_api(rest, ask)
+
+
+@click.group()
+def policy() -> None:
+    """Show and change how a handler's attempts are bounded and spaced."""
+
+
+@policy.command("show")
+@asks
+@click.argument("handler")
+def policy_show(handler: str, form: str, **flags: Any) -> None:
+    """Show what counts, what the owner declares, and who has changed it."""
+    from coordinator.commands import operating  # noqa: PLC0415
+
+    ask_api(flags, lambda api: operating.policy(api, handler, form))
+
+
+@policy.command("set")
+@has_owner
+@click.argument("handler")
+@click.argument("changes", metavar="FIELD=NUMBER...", nargs=-1, required=True)
+def policy_set(
+    handler: str, changes: tuple[str, ...], owner: str, reason: str, form: str, **flags: Any
+) -> None:
+    """Change fields of the policy; this wins over what the owner declares, until it is reverted.
+
+    \b
+    pillion-coordinator policy set mail.send concurrency=5 --reason 'spare the provider'
+
+    \b
+    Fields: attempts_max backoff_ms_min backoff_ms_max timeout_ms concurrency
+            crashes_max deferrals_max
+    """  # noqa: D301 (click wants the character)
+    from coordinator.commands import operating  # noqa: PLC0415
+
+    ask_api(
+        flags,
+        lambda api: operating.set_policy(api, handler, changes, operating.who(owner, reason), form),
+    )
+
+
+@policy.command("revert")
+@has_owner
+@click.argument("handler")
+@click.argument("fields", metavar="[FIELD]...", nargs=-1)
+def policy_revert(
+    handler: str, fields: tuple[str, ...], owner: str, reason: str, form: str, **flags: Any
+) -> None:
+    """Let what the owner declares count again: for some fields, or for all."""
+    from coordinator.commands import operating  # noqa: PLC0415
+
+    ask_api(
+        flags,
+        lambda api: operating.revert_policy(
+            api, handler, fields, operating.who(owner, reason), form
+        ),
+    )
+
+
+@click.command()
+@asks
+@has_columns
+@click.option("--limit", default=100, show_default=True, help="How many; 0 means all.")
+def audit(form: str, columns: str, limit: int, **flags: Any) -> None:
+    """List what operators have done, the latest first."""
+    from coordinator.commands import operating  # noqa: PLC0415
+
+    ask_api(flags, lambda api: operating.audit(api, max(0, limit), form, split_columns(columns)))
+
+
+COMMANDS: tuple[click.Command, ...] = (gates, pause, drop, resume, policy, audit)

@@ -1,0 +1,173 @@
+"""What commands of ``pillion-coordinator`` share: flags, settings, asking a coordinator."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from coordinator import settings as coordinator_settings
+from protocol.settings import SettingsError, Values, options
+from protocol.units import InvalidUnit, parse_duration_ms, parse_size
+
+if TYPE_CHECKING:
+    from coordinator.commands.api import Api
+
+_Command = Callable[..., None]
+
+
+_PLACE = ("data_dir", "http_socket", "http_bind", "http_token_file")
+"""The settings that say where a coordinator can be asked."""
+_STORE = ("data_dir", "store_map_size", "store_bytes_max", "disk_free_min", "allow_filesystem")
+"""The settings for a store that nobody serves."""
+_FORMATS = ("table", "json", "ndjson", "csv", "id")
+
+
+def with_settings(command: _Command, names: Sequence[str] = ()) -> _Command:
+    """Give a command ``--config`` and a flag for each setting, or for some."""
+    table = [row for row in coordinator_settings.TABLE if not names or row.name in names]
+    for option in reversed(options(table, coordinator_settings.PREFIX)):
+        kind: dict[str, Any] = (
+            {"is_flag": True} if option.is_switch else {"metavar": option.metavar}
+        )
+        command = click.option(option.flag, option.name, default=None, help=option.help, **kind)(
+            command
+        )
+    variable = coordinator_settings.PREFIX + "CONFIG"
+    return click.option(
+        "--config",
+        "config_file",
+        metavar="FILE",
+        envvar=variable,
+        help=f"TOML file with settings by name.  [env: {variable}]",
+    )(command)
+
+
+def asks(command: _Command) -> _Command:
+    """Give a command what all have that ask a coordinator: where it is, format, repetition."""
+    for option in (
+        click.option(
+            *("-o", "--output", "form"),
+            type=click.Choice(_FORMATS),
+            default="table",
+            show_default=True,
+            help="For people, or for programs.",
+        ),
+        click.option(
+            "--watch",
+            metavar="DURATION",
+            is_flag=False,
+            flag_value="2s",
+            help="Ask again and again, every 2s or as often as is said.",
+        ),
+    ):
+        command = option(command)
+    return with_settings(command, _PLACE)
+
+
+def has_owner(command: _Command) -> _Command:
+    """Give a command what all have that change something: who and why, format, place."""
+    for option in (
+        click.option(
+            "--as", "owner", metavar="NAME", default="", help="Who you are; or else $USER."
+        ),
+        click.option("--reason", metavar="TEXT", default="", help="Why; others will read it."),
+        click.option(
+            *("-o", "--output", "form"),
+            type=click.Choice(_FORMATS),
+            default="table",
+            show_default=True,
+            help="For people, or for programs.",
+        ),
+    ):
+        command = option(command)
+    return with_settings(command, _PLACE)
+
+
+def has_place(command: _Command) -> _Command:
+    """Give a command the flags that say where the coordinator is."""
+    return with_settings(command, _PLACE)
+
+
+def has_store(command: _Command) -> _Command:
+    """Give a command the flags that say where a store is that nobody serves."""
+    return with_settings(command, _STORE)
+
+
+def has_everything(command: _Command) -> _Command:
+    """Give a command the flags for a store and for who serves it."""
+    return with_settings(command, (*_STORE, *_PLACE))
+
+
+def reports(command: _Command) -> _Command:
+    """Give a command that says what it did the format of that."""
+    return click.option(
+        *("-o", "--output", "form"),
+        type=click.Choice(["table", "json"]),
+        default="table",
+        show_default=True,
+        help="For people, or for programs.",
+    )(command)
+
+
+def has_columns(command: _Command) -> _Command:
+    """Give a command ``--columns``."""
+    return click.option("--columns", metavar="A,B", default="", help="Which columns, in order.")(
+        command
+    )
+
+
+def ask_api(flags: dict[str, Any], ask: "Callable[[Api], None]") -> NoReturn:
+    """Ask a coordinator, and exit."""
+    sys.exit(run_command(flags, ask))
+
+
+def run_command(flags: dict[str, Any], ask: "Callable[[Api], None]") -> int:
+    """Ask a coordinator, again and again if it is watched; return the exit code."""
+    from coordinator.commands import running  # noqa: PLC0415
+
+    watch_ms = duration_ms("--watch", flags.pop("watch", None))
+    return running.run(read_settings(flags.pop("config_file"), flags), ask, watch_ms)
+
+
+def settings_of(flags: dict[str, Any]) -> coordinator_settings.Settings:
+    """Return the settings that flags, environment and file make."""
+    return coordinator_settings.build(read_settings(flags.pop("config_file"), flags))
+
+
+def mebibytes(flag: str, text: str) -> int:
+    """Return the MiB that a flag says."""
+    try:
+        return max(1, parse_size(text) >> 20)
+    except InvalidUnit as error:
+        raise click.UsageError(f"{flag}: {error}") from None
+
+
+def duration_ms(flag: str, text: str | None) -> int | None:
+    """Return the duration that a flag says, or None without it."""
+    if text is None:
+        return None
+    try:
+        return max(100, parse_duration_ms(text))
+    except InvalidUnit as error:
+        raise click.UsageError(f"{flag}: {error}") from None
+
+
+def split_columns(columns: str) -> list[str]:
+    """Return the names in ``--columns``."""
+    return [name.strip() for name in columns.split(",") if name.strip()]
+
+
+def read_settings(config_file: str | None, flags: dict[str, object]) -> Values:
+    """Return the values that flags, environment and file set."""
+    text = None
+    if config_file:
+        try:
+            text = Path(config_file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError([f"--config {config_file}: cannot be read: {error}"]) from None
+    return coordinator_settings.read(
+        flags=flags, environ=os.environ, file_text=text, file_name=config_file or ""
+    )

@@ -1,0 +1,72 @@
+"""What operators ask for, as values: the HTTP side makes them, the core carries them out.
+
+The answer to one is given when everything it has changed is durable.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from coordinator.core.gates import GateKind, Scope
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """Who asks for something, by their own word, and why."""
+
+    owner: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SetGate:
+    """Set a gate, in place of the one on the same scope."""
+
+    scope: Scope
+    kind: GateKind
+    by: By
+    until_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LiftGate:
+    """Lift a gate."""
+
+    scope: Scope
+    by: By
+
+
+@dataclass(frozen=True, slots=True)
+class SetPolicy:
+    """Change fields of a handler's policy."""
+
+    handler: str
+    changes: dict[str, int]
+    by: By
+
+
+@dataclass(frozen=True, slots=True)
+class RevertPolicy:
+    """Let what the owner has declared count again; no fields means all."""
+
+    handler: str
+    fields: tuple[str, ...]
+    by: By
+
+
+Operation = SetGate | LiftGate | SetPolicy | RevertPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The answer to an operation that changes nothing."""
+
+    code: str
+    """unknown_gate, too_many_gates, unknown_handler or invalid_policy."""
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The answer to an operation that is durable."""
+
+    value: Any = None
