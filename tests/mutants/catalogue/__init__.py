@@ -2,6 +2,7 @@
 
 from tests.mutants.catalogue import (
     cancelling,
+    gating,
     leases,
     receipts,
     resuming,
@@ -21,6 +22,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *leases.MUTANTS,
     *resuming.MUTANTS,
     *cancelling.MUTANTS,
+    *gating.MUTANTS,
     *sidecars.MUTANTS,
     *spooling.MUTANTS,
 )
