@@ -147,10 +147,5 @@ class Calendar:
         if remove_ms > now.wall_ms:
             ledger.ended.setdefault(remove_ms, []).append(task_id)
             return
-        ledger.effects.writes[layout.task_key(task_id)] = None
-        if task.payload_apart:
-            ledger.effects.writes[layout.payload_key(task_id)] = None
-        if task.state is State.DEAD:
-            task.handler.dead -= 1
-            ledger.touch(task.handler)
+        ledger.remove(task)
         ledger.count("removed")

@@ -37,16 +37,16 @@ class Cancelling:
         ledger = self._ledger
         task = ledger.leased.get(request.id)
         if task is not None:
-            self._mark(now, task, request.reason)
+            self.mark(now, task, request.reason)
         else:
             task = ledger.waiting.get(request.id)
             if task is None:
                 return False
-            self._end(now, task, request.reason)
+            self.end(now, task, request.reason)
         self._queries.reply(session, Reply(request.request, None, status_of(task, now)))
         return True
 
-    def _mark(self, now: Now, task: Task, reason: str) -> None:
+    def mark(self, now: Now, task: Task, reason: str) -> None:
         """Have the attempt of a task stopped."""
         if task.cancelling:
             return
@@ -57,7 +57,7 @@ class Cancelling:
         self._revoke(task.session, task)
         self._queries.changed(now, task)
 
-    def _end(self, now: Now, task: Task, reason: str) -> None:
+    def end(self, now: Now, task: Task, reason: str) -> None:
         """End a task that waits."""
         self._ledger.leave_queue(task)
         self._ledger.cancel(now, task, reason)
@@ -90,7 +90,7 @@ class Cancelling:
             self._queries.reply(session, Reply(request.request, Code.UNKNOWN_TASK, None))
             return
         if not task.state.terminal:
-            self._end(now, task, request.reason)
+            self.end(now, task, request.reason)
         self._queries.reply(session, Reply(request.request, None, status_of(task, now)))
 
     # Telling sidecars

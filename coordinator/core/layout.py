@@ -16,6 +16,8 @@
     w park priority row         its ready tasks               ids
     v handler                   an operator's changes of a policy
     a number                    what an operator has done (core.audit)
+    d handler when id           a dead letter                 error type, pattern of its message
+    b number                    a change of many tasks        (core.bulk)
 
 Numbers are big-endian, so that key order is time order. ``row`` numbers only grow.
 
@@ -125,6 +127,27 @@ def override_key(handler: int) -> bytes:
 def audit_key(number: int) -> bytes:
     """Return the key of an audit row."""
     return b"a" + number.to_bytes(8, "big")
+
+
+def dead_key(handler: int, finished_ms: int, task_id: bytes) -> bytes:
+    """Return the key of a dead letter; it tells all that is needed to find the task."""
+    return b"d" + handler.to_bytes(4, "big") + finished_ms.to_bytes(8, "big") + task_id
+
+
+def dead_range(handler: int, since_ms: int = 0) -> tuple[bytes, bytes]:
+    """Return the range of a handler's dead letters, from a time on."""
+    start = b"d" + handler.to_bytes(4, "big")
+    return start + since_ms.to_bytes(8, "big"), start + b"\xff" * 25
+
+
+def dead_of(key: bytes) -> tuple[int, bytes]:
+    """Return time and task in the key of a dead letter."""
+    return int.from_bytes(key[5:13], "big"), key[13:]
+
+
+def bulk_key(number: int) -> bytes:
+    """Return the key of a change of many tasks."""
+    return b"b" + number.to_bytes(8, "big")
 
 
 def timer_key(due_ms: int, row: int) -> bytes:

@@ -5,9 +5,9 @@ happens to a task; the ledger keeps memory, index rows and record consistent whe
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from coordinator.core import layout, records
+from coordinator.core import fingerprints, layout, records
 from coordinator.core.audit import AuditLog
 from coordinator.core.config import Config
 from coordinator.core.effects import Ask, Effects, Note, Now, Outgoing, Read
@@ -20,6 +20,9 @@ from coordinator.core.timers import Timers
 from coordinator.core.waits import Waits
 from protocol import limits
 from protocol.messages import Message, State
+
+if TYPE_CHECKING:
+    from coordinator.core.bulk import Bulk
 
 LIVE_MAX = 65_536
 """Ready tasks in memory over all queues; beyond it, only queues with demand bring tasks in."""
@@ -50,6 +53,8 @@ class Ledger:
         """The largest number that a handler has had."""
         self.gates = Gates()
         self.audit = AuditLog()
+        self.bulks: dict[int, Bulk] = {}
+        """Changes of many tasks, under way and the latest that have ended, by number."""
         self.sessions = Sessions()
         self.timers = Timers()
         self.waits = Waits()
@@ -287,6 +292,7 @@ class Ledger:
         if task.state is State.DEAD:
             task.handler.dead += 1
             self.touch(task.handler)
+            self.write_dead(task)
         figures = task.handler.figures
         figures.finished[task.state] += 1
         total_ms = now.wall_ms - task.submitted_ms
@@ -302,6 +308,29 @@ class Ledger:
             self.ended[remove_ms] = [task.id]
         else:
             ended.append(task.id)
+
+    def write_dead(self, task: Task) -> None:
+        """Write the index row of a dead letter."""
+        key = layout.dead_key(task.handler.number, task.finished_ms, task.id)
+        fields = [fingerprints.error_type_of(task), fingerprints.pattern_of(task)]
+        self.effects.writes[key] = records.encode_list(key, fields)
+
+    def leave_dead(self, task: Task) -> None:
+        """Take a task out of the dead letters."""
+        key = layout.dead_key(task.handler.number, task.finished_ms, task.id)
+        self.effects.writes[key] = None
+        task.handler.dead -= 1
+        self.touch(task.handler)
+
+    def remove(self, task: Task) -> None:
+        """Remove all that is kept of a task that has ended."""
+        self.effects.writes[layout.task_key(task.id)] = None
+        if task.payload_apart:
+            self.effects.writes[layout.payload_key(task.id)] = None
+        if task.state is State.DEAD:
+            self.leave_dead(task)
+        for saved in self._saved_since.values():
+            saved.add(task.id)
 
     def expire(self, now: Now, task: Task) -> None:
         """End a task that waits and may not begin any more."""

@@ -6,7 +6,8 @@
     state to ready              rows of ready tasks of fitting queues      as they will be granted,
                                                                            held ones last
     state to scheduled          rows of timers                             by due time
-    state to ended ones         rows of ended tasks, from their end        removed last comes first
+    state to dead               rows of dead letters of fitting handlers   by handler, latest first
+    state to other ended ones   rows of ended tasks, from their end        removed last comes first
     anything else               all records, from their end                latest id first
 
 A ``Listing`` asks for reads and takes their results; whoever drives it may stop between any two,
@@ -25,6 +26,7 @@ from coordinator.core import layout
 from coordinator.core.effects import GetMany, Now, Read, Scan
 from coordinator.core.filters.language import Filter
 from coordinator.core.filters.predicate import compile_filter, handler_names
+from coordinator.core.filters.times import Moment
 from coordinator.core.ledger import Ledger
 from coordinator.core.ready_queue import ReadyQueue
 from coordinator.core.task import Task
@@ -76,17 +78,26 @@ class Listing:
         now: The clocks.
         limit: How many tasks the page may hold.
         cursor: Where the page before ended.
+        scanned_max: How many tasks are looked at for it, or a few more; None means the usual.
 
     Raises:
         ForeignCursor: It is that of another filter.
     """
 
-    def __init__(
-        self, ledger: Ledger, wanted: Filter, now: Now, *, limit: int, cursor: Cursor | None = None
+    def __init__(  # noqa: PLR0913 (what is read, and how much of it)
+        self,
+        ledger: Ledger,
+        wanted: Filter,
+        now: Now,
+        *,
+        limit: int,
+        cursor: Cursor | None = None,
+        scanned_max: int | None = None,
     ) -> None:
         self._ledger = ledger
         self._wanted = wanted
         self._limit = limit
+        self._scanned_max = SCANNED_MAX if scanned_max is None else scanned_max
         plan = _plan(ledger, wanted)
         if cursor is not None and cursor.plan != plan:
             if plan not in "lt" or cursor.plan not in "lt":
@@ -113,7 +124,7 @@ class Listing:
     @property
     def full(self) -> bool:
         """Whether the page ends here, by its limit or because enough was looked at."""
-        return len(self.found) >= self._limit or self.scanned >= SCANNED_MAX
+        return len(self.found) >= self._limit or self.scanned >= self._scanned_max
 
     @property
     def cursor(self) -> Cursor | None:
@@ -133,8 +144,8 @@ class Listing:
             wanted = [i for row in self._rows for i in row.ids[row.skip :]]
             return [GetMany([b"t" + i for i in wanted if i not in waiting and i not in leased])]
         assert self._range is not None
-        count = CHUNK if self._plan == "t" else ROWS
-        return [Scan(*self._range, count, self._plan in "tx")]
+        count = CHUNK if self._plan in "td" else ROWS
+        return [Scan(*self._range, count, self._plan in "txd")]
 
     def take(self, results: list[object]) -> None:
         """Take what was read."""
@@ -192,7 +203,7 @@ class Listing:
         self._at = Cursor(self._plan, self._now_ms, key, skip)
         assert self._range is not None
         start, end = self._range
-        if self._plan in "tx":
+        if self._plan in "txd":
             self._range = (start, layout.after(key) if skip else key)
         else:
             self._range = (key if skip else layout.after(key), end)
@@ -209,6 +220,8 @@ class Listing:
 
     def _entries(self, key: bytes, value: bytes) -> list[bytes]:
         try:
+            if self._plan == "d":
+                return [layout.dead_of(key)[1]]
             if self._plan == "s":
                 return [entry[2] for entry in layout.split_timers(key, value) if entry[1] == 0]
             return layout.split_ids(key, value)
@@ -243,6 +256,11 @@ class Listing:
                 )
                 if first < end:
                     yield max(start, first), end
+        elif self._plan == "d":
+            for start, end in self._dead_ranges():
+                last = end if at is None else min(end, at.key)
+                if start < last:
+                    yield start, last
         elif self._plan in "stx":
             start, end = (
                 _id_range(self._wanted)
@@ -254,6 +272,19 @@ class Listing:
             elif at is not None:
                 end = layout.after(at.key) if at.skip else at.key
             yield start, end
+
+    def _dead_ranges(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the dead letters of each fitting handler, from a time on if that is restricted.
+
+        Those of the handler with the largest number come first: all are read from their end.
+        """
+        fits = handler_names(self._wanted)
+        since = self._wanted.only("since") or ()
+        since_ms = max([m.wall_ms(self._now_ms) for m in since if isinstance(m, Moment)], default=0)
+        for number in sorted(self._ledger.handlers_by_number, reverse=True):
+            handler = self._ledger.handlers_by_number[number]
+            if handler.dead and fits(handler.name):
+                yield layout.dead_range(number, max(0, since_ms))
 
     def _queue_ranges(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield the rows of each queue that may hold what is meant, in key order."""
@@ -282,13 +313,12 @@ def _plan(ledger: Ledger, wanted: Filter) -> str:
     states = wanted.only("state")
     if states is None:
         return "t"
-    if states <= {"leased", "running"}:
-        return "l" if len(ledger.leased) <= LEASED_MAX else "t"
-    if states <= {"ready"}:
-        return "r"
-    if states <= {"scheduled"}:
-        return "s"
-    return "x" if states <= _ENDED else "t"
+    if states <= {"leased", "running"} and len(ledger.leased) <= LEASED_MAX:
+        return "l"
+    for letter, whose in (("r", {"ready"}), ("s", {"scheduled"}), ("d", {"dead"}), ("x", _ENDED)):
+        if states and states <= whose:
+            return letter
+    return "t"
 
 
 def _id_range(wanted: Filter) -> tuple[bytes, bytes]:

@@ -4,6 +4,7 @@ The answer to one is given when everything it has changed is durable.
 """
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from coordinator.core.gates import GateKind, Scope
@@ -53,7 +54,62 @@ class RevertPolicy:
     by: By
 
 
-Operation = SetGate | LiftGate | SetPolicy | RevertPolicy
+class Action(Enum):
+    """What can be done to a task."""
+
+    CANCEL = "cancel"
+    RESCHEDULE = "reschedule"
+    REQUEUE = "requeue"
+    PURGE = "purge"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeTask:
+    """Do something to one task."""
+
+    action: Action
+    task_id: bytes
+    by: By
+    at_ms: int = 0
+    """To when it is rescheduled."""
+    dry_run: bool = False
+    """Whether only to say whether it could be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartBulk:
+    """Do something to all tasks that a filter means."""
+
+    action: Action
+    filter: str
+    by: By
+    at_ms: int
+    rate: int
+    """Tasks a second, at most."""
+    expected: int
+    """How many were counted before."""
+    exact: bool
+    """Whether those were all."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopBulk:
+    """Stop one of these where it is."""
+
+    number: int
+    by: By
+
+
+@dataclass(frozen=True, slots=True)
+class MendRow:
+    """Look at the row of a dead letter, which could not be read."""
+
+    key: bytes
+
+
+Operation = (
+    SetGate | LiftGate | SetPolicy | RevertPolicy | ChangeTask | StartBulk | StopBulk | MendRow
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ damaged see ``Granting.hold``: their tasks are found by the same walk.
 from collections.abc import Callable
 from typing import Any
 
-from coordinator.core import layout, records
+from coordinator.core import bulk, layout, records
 from coordinator.core.dropping import Dropping
 from coordinator.core.effects import GetMany, Now, Scan
 from coordinator.core.gates import Scope
@@ -41,6 +41,8 @@ class Recovery:
         self._reindexing = reindexing
         self._granting = granting
         self._dropping = dropping
+        self._lacks_dead = False
+        """Whether there are dead letters and no rows of them."""
         self.done = False
         self._names: dict[int, str] = {}
         self._damaged_grants: list[bytes] = []
@@ -73,7 +75,10 @@ class Recovery:
         self._scan(b"v", self._take_overrides, self._parks)
 
     def _parks(self) -> None:
-        self._scan(b"k", self._take_parks, self._sessions)
+        self._scan(b"k", self._take_parks, self._bulks)
+
+    def _bulks(self) -> None:
+        self._scan(b"b", self._take_bulks, self._sessions)
 
     def _sessions(self) -> None:
         self._scan(b"n", self._take_sessions, self._leases)
@@ -86,11 +91,26 @@ class Recovery:
         self._ledger.ask(
             Scan(*layout.range_of(b"a"), 1, reverse=True), self._take_audit, watch=False
         )
+        self._ledger.ask(Scan(*layout.range_of(b"d"), 1), self._take_dead, watch=False)
         self._ledger.ask(GetMany([layout.REINDEX_KEY, layout.RESTORED_KEY]), self._see, watch=False)
 
     def _take_audit(self, _: Now, rows: list[tuple[bytes, bytes]], __: Any) -> None:
         for key, _value in rows:
             self._ledger.audit.latest = layout.number_of(key)
+
+    def _take_dead(self, _: Now, rows: list[tuple[bytes, bytes]], __: Any) -> None:
+        dead = any(handler.dead for handler in self._ledger.handlers.values())
+        self._lacks_dead = dead and not rows
+
+    def _take_bulks(self, now: Now, rows: list[tuple[bytes, bytes]]) -> None:
+        """Take changes of many tasks; those that were under way go on."""
+        for key, value in rows:
+            change = bulk.decode(key, value, now)
+            self._ledger.bulks[change.number] = change
+            if change.state == bulk.RUNNING:
+                change.resumed += 1
+                self._ledger.effects.writes[key] = bulk.encode(change)[1]
+                self._ledger.note("operation_resumed", number=change.number, done=change.changed)
 
     def _see(self, now: Now, found: dict[bytes, bytes], _: Any) -> None:
         """Make up for what is damaged, or was when the process before this one ended."""
@@ -106,7 +126,7 @@ class Recovery:
         if self._damaged_grants or self._recount:
             self._reindexing.recount(self._done)
             return
-        if layout.REINDEX_KEY in found:
+        if layout.REINDEX_KEY in found or self._lacks_dead:
             self._reindexing.begin()
         self._done(now)
 

@@ -23,7 +23,10 @@ PAGE = 256
 """Records read at once: 64 MiB if each has the largest result."""
 PROGRESS_TASKS = 100_000
 """How often to tell operators how far it is."""
-_KINDS = {b"r": "ready", b"w": "parked", b"s": "timers", b"x": "ended", b"g": "leases"}
+_KINDS = {
+    **{b"r": "ready", b"w": "parked", b"s": "timers", b"x": "ended", b"g": "leases"},
+    b"d": "dead letters",
+}
 
 
 class Reindexing:
@@ -58,6 +61,18 @@ class Reindexing:
         except layout.Damaged as damage:
             self._remove(key, damage)
             return []
+
+    def mend(self, key: bytes) -> None:
+        """Look at the row of a dead letter that somebody could not read."""
+
+        def then(_: Now, found: dict[bytes, bytes], __: object) -> None:
+            try:
+                if key in found:
+                    layout.unseal(key, found[key])
+            except layout.Damaged as damage:
+                self._remove(key, damage)
+
+        self._ledger.ask(GetMany([key]), then, watch=False)
 
     def alarm(self, key: bytes, damage: layout.Damaged) -> None:
         """Tell operators of a damaged row."""
@@ -152,6 +167,8 @@ class Reindexing:
             remove_ms = task.finished_ms + ledger.config.retention_ms(task.state)
             # Whole seconds, so that many share a row.
             ledger.ended.setdefault(-(-remove_ms // 1000) * 1000, []).append(task_id)
+            if task.state is State.DEAD:
+                ledger.write_dead(task)
             return
         ledger.guard_expiry(task)
         if task.state is State.SCHEDULED:

@@ -41,6 +41,8 @@ _KINDS = {
     b"w": "parked",
     b"v": "changes of a policy",
     b"a": "audit",
+    b"d": "dead letter",
+    b"b": "operation",
 }
 
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from coordinator.core import layout, records
+from coordinator.core.bulk_changes import BulkChanges
 from coordinator.core.calendar import Calendar
 from coordinator.core.cancelling import Cancelling
+from coordinator.core.changing import Changing
 from coordinator.core.config import Config
 from coordinator.core.dropping import Dropping
 from coordinator.core.effects import Effects, Now, Outgoing
@@ -20,13 +22,17 @@ from coordinator.core.granting import Granting
 from coordinator.core.greeting import Greeting
 from coordinator.core.ledger import Ledger
 from coordinator.core.operations import (
+    ChangeTask,
     Done,
     LiftGate,
+    MendRow,
     Operation,
     Refusal,
     RevertPolicy,
     SetGate,
     SetPolicy,
+    StartBulk,
+    StopBulk,
 )
 from coordinator.core.outcomes import Settlement
 from coordinator.core.overriding import Overriding
@@ -136,6 +142,8 @@ class Shard:
         self._dropping = Dropping(ledger, self._queries, self._reindexing)
         self._gating = Gating(ledger, self._dropping)
         self._overriding = Overriding(ledger)
+        self._changing = Changing(ledger, self._queries, self._cancelling)
+        self._bulk_changes = BulkChanges(ledger, self._changing, self._reindexing)
         self._calendar = Calendar(ledger, self._queries, self._reindexing)
         self._recovery = Recovery(ledger, self._reindexing, self._granting, self._dropping)
         self._recovery.begin()
@@ -163,6 +171,7 @@ class Shard:
                 self._ledger.sessions.next_ms(),
                 self._ledger.waits.next_ms(),
                 self._granting.next_ms(),
+                self._bulk_changes.next_ms(),
             )
             if time is not None
         ]
@@ -190,7 +199,7 @@ class Shard:
                 self._ledger.count(code)
                 return Outgoing(peer, m.Refused(code, detail, 0))
             case Operated(number, operation):
-                self._ledger.effects.results.append((number, self._operate(now, operation)))
+                self._operated(now, number, operation)
             case StoreLevel(refusal):
                 self._submissions.refuse_all = refusal
         return None
@@ -199,6 +208,7 @@ class Shard:
         """Match, and return everything that has to be done since the last flush."""
         ledger = self._ledger
         if self.recovered:
+            self._bulk_changes.go_on(now)
             self._granting.match(now)
             self._granting.write_rows()
             self._granting.read_rows()
@@ -261,7 +271,25 @@ class Shard:
                 return Outgoing(session.peer, m.Refused(Code.UNKNOWN_MESSAGE, detail, 0))
         return None
 
-    def _operate(self, now: Now, operation: Operation) -> Done | Refusal:
+    def _operated(self, now: Now, number: int, operation: Operation) -> None:
+        answer: Done | Refusal = Done()
+        match operation:
+            case ChangeTask():
+                self._changing.one(number, operation)  # Answered when its record was read.
+                return
+            case StartBulk():
+                answer = self._bulk_changes.start(now, operation)
+            case StopBulk():
+                answer = self._bulk_changes.stop(now, operation)
+            case MendRow(key):
+                self._reindexing.mend(key)
+            case _:
+                answer = self._operate(now, operation)
+        self._ledger.effects.results.append((number, answer))
+
+    def _operate(
+        self, now: Now, operation: SetGate | LiftGate | SetPolicy | RevertPolicy
+    ) -> Done | Refusal:
         match operation:
             case SetGate():
                 return self._gating.set(now, operation)

@@ -7,7 +7,8 @@
                      |               |  +-- RETURN ----+ +--FATAL--> DEAD          |
                      +--EXPIRE-------+--> EXPIRED      +-------------------------- +
                      +--CANCEL-------+--> CANCELLED <--CANCEL (once it has stopped)
-                                     +--DROP--> DROPPED
+                                     +--DROP--> DROPPED             (DEAD --REQUEUE--> READY)
+                                     +--POSTPONE--> SCHEDULED
 
 RUNNING is LEASED as the observer sees it once the sidecar has reported that the attempt began.
 An outcome that arrives after its lease has ended is taken while the task waits, which is why
@@ -42,6 +43,10 @@ class Change(IntEnum):
     """Somebody does not want it any more, and no attempt runs."""
     DROP = 8
     """A gate ends it."""
+    POSTPONE = 9
+    """An operator sets another due time."""
+    REQUEUE = 10
+    """An operator lets a dead letter begin anew."""
 
 
 class ImpossibleChange(AssertionError):
@@ -54,6 +59,7 @@ class ImpossibleChange(AssertionError):
 CHANGES: dict[State, dict[Change, State]] = {
     State.SCHEDULED: {
         Change.DUE: State.READY,
+        Change.POSTPONE: State.SCHEDULED,
         Change.SUCCESS: State.SUCCEEDED,
         Change.FATAL: State.DEAD,
         Change.EXPIRE: State.EXPIRED,
@@ -66,6 +72,7 @@ CHANGES: dict[State, dict[Change, State]] = {
         Change.EXPIRE: State.EXPIRED,
         Change.CANCEL: State.CANCELLED,
         Change.DROP: State.DROPPED,
+        Change.POSTPONE: State.SCHEDULED,
     },
     State.LEASED: {
         Change.SUCCESS: State.SUCCEEDED,
@@ -76,7 +83,7 @@ CHANGES: dict[State, dict[Change, State]] = {
         Change.CANCEL: State.CANCELLED,
     },
     State.SUCCEEDED: {},
-    State.DEAD: {},
+    State.DEAD: {Change.REQUEUE: State.READY},
     State.CANCELLED: {},
     State.EXPIRED: {},
     State.DROPPED: {},

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from coordinator.core.filters.predicate import error_of, error_type_of, sidecar_of, state_of
+from coordinator.core.filters.predicate import error_of, sidecar_of, state_of
+from coordinator.core.fingerprints import error_type_of
 from coordinator.core.task import Task
 from protocol.ids import to_text
 from protocol.messages import AttemptRecord, OutcomeKind, Priority, State

@@ -7,7 +7,7 @@ have, row by row, so that a coordinator that opens the store finds nothing to me
 from collections.abc import Iterator
 from pathlib import Path
 
-from coordinator.core import layout, records
+from coordinator.core import fingerprints, layout, records
 from coordinator.core.handler import Handler
 from coordinator.core.ledger import ROW_BITS
 from coordinator.core.task import Task
@@ -62,6 +62,11 @@ class _Writer:
         for first in range(0, tasks, COMMIT_TASKS):
             made = [self._task(n) for n in range(first, min(first + COMMIT_TASKS, tasks))]
             pairs: Pairs = {b"t" + task.id: records.encode(task) for task in made}
+            for task in made:
+                if task.state is State.DEAD:
+                    key = layout.dead_key(task.handler.number, task.finished_ms, task.id)
+                    fields = [fingerprints.error_type_of(task), fingerprints.pattern_of(task)]
+                    pairs[key] = records.encode_list(key, fields)
             for state in (State.READY, State.SCHEDULED, State.SUCCEEDED, State.DEAD):
                 self._rows(state, [task for task in made if task.state is state], pairs)
             yield pairs

@@ -120,6 +120,7 @@ FIELDS = {
         Field("sidecar", "Who holds its lease, or made its latest attempt", _pattern, str, _TEXTS),
         Field("error", "Why it ended, or its latest attempt failed", _pattern, str, _TEXTS),
         Field("error_type", "The kind of that failure: timeout, crash", _pattern, str, _TEXTS),
+        Field("fingerprint", "The group of a dead letter, see dead list", _pattern, str),
         Field("attempts", "Charged attempts: attempts>=3", _number, str, _NUMBERS),
         Field(
             *("since", "Submitted, tried or ended no longer ago: since=1h", _moment, str),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from coordinator.core.filters.fields import Operator, Value
 from coordinator.core.filters.language import Filter, Term
 from coordinator.core.filters.times import Moment
+from coordinator.core.fingerprints import error_type_of, fingerprint_of
 from coordinator.core.task import Task
 from protocol.ids import to_text
 from protocol.messages import Priority, State
@@ -75,11 +76,6 @@ def error_of(task: Task) -> str:
         return task.error
     latest = task.history[-1]
     return f"{latest.error_type}: {latest.message}" if latest.message else latest.error_type
-
-
-def error_type_of(task: Task) -> str:
-    """Return the kind of the latest failure."""
-    return task.history[-1].error_type if task.history else ""
 
 
 def sidecar_of(task: Task) -> str:
@@ -152,4 +148,5 @@ _TEXTS: dict[str, _Text] = {
     "sidecar": sidecar_of,
     "error": error_of,
     "error_type": error_type_of,
+    "fingerprint": fingerprint_of,
 }

@@ -90,6 +90,14 @@ class Audit:
         }
         timers = {entry for row in self._rows(b"s") for entry in layout.split_timers(*row)}
         retained = {i for row in self._rows(b"x") for i in layout.split_ids(*row)}
+        dead = {
+            layout.dead_key(task.handler.number, task.finished_ms, task.id)
+            for task in self.tasks.values()
+            if task.state is State.DEAD
+        }
+        rows = {key for key, _ in self._rows(b"d")}
+        for key in dead ^ rows:
+            yield f"{key.hex()}: {'no row of' if key in dead else 'a row of no'} dead letter"
         for task_id, task in self.tasks.items():
             shown = f"{task.state.name} {task_id.hex()}"
             waits = task_id not in leased and not task.state.terminal

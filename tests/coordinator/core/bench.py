@@ -16,6 +16,7 @@ from coordinator.core import (
     layout,
     ledger,
     ready_queue,
+    records,
     recovery,
     submissions,
     timers,
@@ -123,6 +124,14 @@ class Bench:
     def receive(self, peer: bytes, message: Message) -> None:
         """Let a message arrive."""
         self.step(Received(peer, message))
+
+    def ask_operation(self, number: int, operation: Operation) -> None:
+        """Ask for an operation; nothing follows until effects are carried out."""
+        self.step(Operated(number, operation))
+
+    def audit_rows(self) -> list[list[Any]]:
+        """Return what operators have done, in order, as its rows hold it."""
+        return [records.decode_list(key, self.pairs[key]) for key in self.rows(b"a")]
 
     def operate(self, operation: Operation) -> Done | Refusal:
         """Ask for an operation, let all follow from it, and return the answer."""

@@ -26,8 +26,9 @@ def test_task_changes_by_the_table_and_in_no_other_way(state: State, change: Cha
         assert task.state is expected
 
 
-def test_nothing_leads_out_of_a_terminal_state() -> None:
-    assert not any(CHANGES.get(state) for state in State if state.terminal)
+def test_nothing_leads_out_of_a_terminal_state_but_a_requeue() -> None:
+    found = {state: CHANGES[state] for state in State if state.terminal and CHANGES.get(state)}
+    assert found == {State.DEAD: {Change.REQUEUE: State.READY}}
 
 
 def test_every_state_that_waits_may_end_by_expiry() -> None:
