@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 
 import click
 
+from coordinator import cli_changing, cli_operating
 from coordinator import settings as coordinator_settings
-from coordinator.cli_operating import COMMANDS
 from coordinator.cli_options import (
     ask_api,
     asks,
@@ -271,7 +271,7 @@ def doctor(form: str, **flags: Any) -> None:
     sys.exit(looking.doctor(read_settings(flags.pop("config_file"), flags), form))
 
 
-for _command in COMMANDS:
+for _command in (*cli_operating.COMMANDS, *cli_changing.COMMANDS):
     cli.add_command(_command)
 
 

@@ -27,6 +27,7 @@ class Refused(Exception):
     """Raised when the API answers with a problem."""
 
     def __init__(self, problem: Mapping[str, Any]) -> None:
+        self.problem = problem
         self.status = int(problem.get("status", 500))
         self.code = str(problem.get("code", "internal"))
         self.hint = str(problem.get("hint", ""))

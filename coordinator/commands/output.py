@@ -149,7 +149,10 @@ def tame(text: str) -> str:
     return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
-_MOMENTS = ("submitted_ms", "due_ms", "finished_ms", "created_ms", "until_ms", "at_ms", "set_ms")
+_MOMENTS = (
+    *("submitted_ms", "due_ms", "finished_ms", "created_ms", "until_ms", "at_ms", "set_ms"),
+    *("first_ms", "last_ms", "ended_ms"),
+)
 
 
 def _title(name: str) -> str:

@@ -62,6 +62,8 @@ def _submitted_as(told: dict[str, Any]) -> str:
 
 
 def _attempt(attempt: dict[str, Any]) -> str:
+    if attempt["error_type"] == "requeued":
+        return f"requeued {tame(attempt['message'])}"
     text = f"attempt at {tame(attempt['sidecar']) or 'a sidecar that is gone'}"
     text += f" ran {age(attempt['run_us'] / 1000)}: {attempt['outcome']}"
     if attempt["error_type"]:

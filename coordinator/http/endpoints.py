@@ -9,6 +9,8 @@ from coordinator.core.task_view import TaskDetail
 from coordinator.http import (
     audit,
     backup,
+    changes,
+    dead,
     event_stream,
     exposition,
     gates,
@@ -16,6 +18,7 @@ from coordinator.http import (
     metrics,
     oldest,
     openapi,
+    operations,
     policies,
     scrub,
     status,
@@ -113,6 +116,9 @@ ROUTES = (
         problems=("invalid_filter", "invalid_cursor"),
     ),
     Route("/v1/tasks/{id}", "One task", TaskDetail, tasks.one, problems=("unknown_task",)),
+    *changes.ROUTES,
+    *operations.ROUTES,
+    *dead.ROUTES,
     Route(
         "/v1/backup",
         "The store's file: a consistent, compact copy",

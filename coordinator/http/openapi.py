@@ -10,7 +10,7 @@ from coordinator.http.routes import Parameter, Route
 from protocol.version import SOFTWARE
 
 _ALWAYS = ("unknown_parameter", "invalid_parameter", "foreign_host", "unauthorized", "internal")
-_VERBS = {"GET": "", "PUT": "put", "PATCH": "patch", "DELETE": "delete"}
+_VERBS = {"GET": "", "POST": "post", "PUT": "put", "PATCH": "patch", "DELETE": "delete"}
 _TYPES = {str: "string", int: "integer", bool: "boolean"}
 
 

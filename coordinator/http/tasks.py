@@ -72,10 +72,7 @@ async def page(access: Access, request: Request) -> TaskPage:
 
 async def one(access: Access, request: Request) -> TaskDetail:
     """Return all that is known of a task."""
-    try:
-        task_id = ids.from_text(request.path["id"])
-    except InvalidId as error:
-        raise Problem("invalid_parameter", str(error)) from None
+    task_id = id_of(request)
     (found,) = await access.read([GetMany([layout.task_key(task_id)])])
     ledger = access.ledger
     record = found.get(layout.task_key(task_id))
@@ -83,11 +80,19 @@ async def one(access: Access, request: Request) -> TaskDetail:
     task = ledger.leased.get(task_id) or ledger.waiting.get(task_id) or stored
     now = access.now()
     if task is None:
-        raise Problem("unknown_task", _why_unknown(access, task_id, now.wall_ms))
+        raise Problem("unknown_task", why_unknown(access, task_id, now.wall_ms))
     return task_detail(task, now.wall_ms, ledger.config.retention_ms(task.state))
 
 
-def _why_unknown(access: Access, task_id: bytes, now_ms: int) -> str:
+def id_of(request: Request) -> bytes:
+    """Return the task that a path names."""
+    try:
+        return ids.from_text(request.path["id"])
+    except InvalidId as error:
+        raise Problem("invalid_parameter", str(error)) from None
+
+
+def why_unknown(access: Access, task_id: bytes, now_ms: int) -> str:
     """Tell a task that was never accepted from one that may have been removed, by its id's age."""
     config = access.ledger.config
     kept_ms = min(config.retention_ms(state) for state in State if state.terminal)

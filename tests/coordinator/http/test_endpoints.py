@@ -9,9 +9,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from coordinator.http import event_stream, metrics, status
+from coordinator.http.changes import ChangeBody, RescheduleBody
 from coordinator.http.endpoints import ROUTES
 from coordinator.http.gates import GateBody
 from coordinator.http.openapi import document
+from coordinator.http.operations import OperationBody
 from coordinator.http.policies import PolicyBody
 from coordinator.store.memory_store import MemoryDisk, MemoryStore
 from protocol import messages as m
@@ -45,7 +47,14 @@ BY = {"owner": "ada", "reason": "a test"}
 BODIES = {
     GateBody: {"kind": "pause", **BY},
     PolicyBody: {"changes": {"attempts_max": 3}, **BY},
+    ChangeBody: BY,
+    RescheduleBody: {"delay_ms": 1_000, **BY},
+    OperationBody: {"action": "requeue", "filter": "state=dead", "rate": 1, **BY},
 }
+
+
+A_SLOW_ONE = {"action": "cancel", "filter": "handler=*", "rate": 1, **BY}
+"""An operation that is not done for seconds."""
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
@@ -60,6 +69,11 @@ def test_each_path_answers_as_the_document_says(route: Any) -> None:
             await asked.get(path, method="PUT", json=BODIES[GateBody])
         elif "/policy" in path and route.method == "DELETE":
             await asked.get(path, method="PATCH", json=BODIES[PolicyBody])
+        path = path.replace("{number}", "1")
+        if route.path.endswith(("/cancel", "/reschedule")):
+            path = path.replace(to_text(task_id(1)), to_text(task_id(2)))
+        if "{number}" in route.path:
+            await asked.get("/v1/operations", method="POST", json=A_SLOW_ONE)
         how: dict[str, Any] = {"json": BODIES[route.body]} if route.body else {}
         if route.method == "DELETE":
             how["params"] = BY
