@@ -340,7 +340,7 @@ class Coordinator:
         """Look how full the store is, and refuse submissions before it is too full to finish."""
         self._measured_at, self._written = time.monotonic(), 0
         stats = await self._store.stats()
-        self._room = max(self._settings.store_bytes_max - stats.used_bytes, MEASURE_BYTES)
+        self._room = max(self._left(stats), MEASURE_BYTES)
         refusal = self._refusal_at(stats)
         if refusal and not self._seen.refusal:
             self._log.error("store_full", detail=refusal)
@@ -348,6 +348,10 @@ class Coordinator:
             self._log.info("store_has_room_again")
         self._seen.measured(now(), stats, refusal)
         self.shard.step(now(), StoreLevel(refusal))
+
+    def _left(self, stats: StoreStats) -> int:
+        left = self._settings.store_bytes_max - stats.used_bytes
+        return min(left, stats.disk_free_bytes) if stats.disk_total_bytes else left
 
     def _refusal_at(self, stats: StoreStats) -> str:
         settings = self._settings

@@ -7,6 +7,7 @@ over HTTP, say) joins as one, and the core does not know the difference.
 import asyncio
 import contextlib
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -19,11 +20,22 @@ from sidecar.gateway.peer import Owner, Peer
 from sidecar.gateway.socket_file import SocketFile, may_connect, peer_pid
 
 CONNECTIONS_MAX = 4096
-"""Connections at one time; the sidecar needs descriptors for other things as well."""
+"""Connections at one time, if the system allows so many descriptors."""
+DESCRIPTORS_KEPT = 100
+"""For everything else: the coordinator, the spool, processes, services that are called."""
+CONNECTIONS_MIN = 16
 CLOSE_SECONDS = 1.0
 """How long peers have, when the sidecar ends, to read what was written to them."""
 
 P = TypeVar("P", bound=Peer)
+
+
+def connections_max() -> int:
+    """Return how many connections may be open, given the limit of descriptors (``ulimit -n``)."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return CONNECTIONS_MAX
+    return min(CONNECTIONS_MAX, max(soft - DESCRIPTORS_KEPT, CONNECTIONS_MIN))
 
 
 class HttpServer(Protocol):
@@ -133,8 +145,9 @@ class Gateway:
         """Take a new connection, unless its peer may not or there are too many."""
         assert connection.transport is not None
         peer = connection.transport.get_extra_info("socket")
-        if len(self._peers) >= CONNECTIONS_MAX:
-            self.alarm("connection_refused", {"detail": f"{CONNECTIONS_MAX} are open"})
+        most = connections_max()
+        if len(self._peers) >= most:
+            self.alarm("connection_refused", {"detail": f"{most} are open"})
             return False
         if not may_connect(peer, group=self._group):
             self.alarm("connection_refused", {"detail": "its user may not use this socket"})

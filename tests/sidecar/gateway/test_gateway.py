@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,17 @@ async def test_connections_are_bounded(path: Path) -> None:
             other.close()
     finally:
         gateway_module.CONNECTIONS_MAX = before
+
+
+def test_connections_leave_descriptors_for_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def most(soft: int) -> int:
+        monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, resource.RLIM_INFINITY))
+        return gateway_module.connections_max()
+
+    kept, least = gateway_module.DESCRIPTORS_KEPT, gateway_module.CONNECTIONS_MIN
+    assert most(1024) == 1024 - kept
+    assert most(64) == least
+    assert most(10**6) == most(resource.RLIM_INFINITY) == gateway_module.CONNECTIONS_MAX
 
 
 @on_each_loop
