@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from coordinator.core.gates import GateKind, Scope
-from coordinator.core.operations import By, LiftGate, SetGate
+from coordinator.core.operations import (
+    Action,
+    By,
+    ChangeTask,
+    LiftGate,
+    Operation,
+    SetGate,
+    StartBulk,
+    StopBulk,
+)
 from coordinator.core.shard import Operated, StoreLevel, Tick
 from protocol.messages import (
     Cancel,
@@ -27,6 +36,7 @@ from protocol.messages import (
     Query,
     Question,
     Result,
+    State,
     Submission,
     Submit,
     Update,
@@ -277,7 +287,31 @@ class Machine(RuleBasedStateMachine):
         scope = data.draw(st.sampled_from(sorted(self.watch.seen.gates)))
         self._operate(LiftGate(Scope(*scope), BY))
 
-    def _operate(self, operation: SetGate | LiftGate) -> None:
+    @precondition(lambda self: self.watch.seen.tasks)
+    @rule(
+        data=st.data(), action=st.sampled_from(list(Action)), after_ms=st.sampled_from([0, 2_000])
+    )
+    def change_task(self, data: st.DataObject, action: Action, after_ms: int) -> None:
+        tasks = self.watch.seen.tasks
+        dead = [known for known in sorted(tasks) if tasks[known].state is State.DEAD]
+        task = data.draw(st.sampled_from(dead or sorted(tasks)))
+        if action is Action.PURGE:
+            self.watch.purges.add(task)
+        self._operate(ChangeTask(action, task, BY, self.watch.now.wall_ms + after_ms))
+
+    @rule(
+        action=st.sampled_from(list(Action)),
+        after_ms=st.sampled_from([0, 2_000]),
+        handler=handlers,
+        rate=st.sampled_from([1, 10, 1_000]),
+    )
+    def change_many(self, action: Action, after_ms: int, handler: str, rate: int) -> None:
+        if action is Action.PURGE:
+            self.watch.purges.update(task.id for task in self.submitted)
+        at_ms = self.watch.now.wall_ms + after_ms
+        self._operate(StartBulk(action, f"handler={handler}", BY, at_ms, rate, 0, exact=True))
+
+    def _operate(self, operation: Operation) -> None:
         self.operations += 1
         self.watch.step(Operated(self.operations, operation))
 
@@ -320,6 +354,8 @@ class Machine(RuleBasedStateMachine):
         watch.step(StoreLevel(""))
         for scope in watch.seen.gates:
             self._operate(LiftGate(Scope(*scope), BY))
+        for number in list(watch.shard.ledger.bulks):
+            self._operate(StopBulk(number, BY))
         for sidecar in self.peers:
             sidecar.reconnect()
             sidecar.hello()

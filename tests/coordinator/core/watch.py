@@ -45,6 +45,10 @@ class Watch(Bench):
         """Every task of which somebody was told that it is cancelled, or will be."""
         self.removed: set[bytes] = set()
         self.reborn: set[bytes] = set()
+        self.requeues: dict[bytes, int] = {}
+        """How often each task was requeued that ever was."""
+        self.purges: set[bytes] = set()
+        """Tasks that somebody has asked to be purged."""
         self.tokens: dict[bytes, int] = {}
         """The latest token of each task that left in a grant."""
         self.seen = Audit({})
@@ -77,6 +81,7 @@ class Watch(Bench):
         for task_id, task in self.seen.tasks.items():
             if task_id in self.removed:
                 self._forget(task_id)
+            self._see_requeues(task)
             if task_id in self.cancelled and task.state.terminal:
                 assert task.state in (State.CANCELLED, State.SUCCEEDED), "it was to be cancelled"
             if task_id in self.ends:
@@ -86,8 +91,21 @@ class Watch(Bench):
         for task_id, end in self.ends.items():
             if task_id not in self.seen.tasks and task_id not in self.removed:
                 self.removed.add(task_id)
+                if task_id in self.purges and end[0] is State.DEAD:
+                    continue
                 kept_ms = self.wall_ms_max - end[-1]
                 assert kept_ms >= self.config["retention_succeeded_ms"], "removed too early"
+
+    def _see_requeues(self, task: Task) -> None:
+        """Take back the end of a task that was dead and begins anew."""
+        times = sum(entry.error_type == "requeued" for entry in task.history)
+        if times > self.requeues.get(task.id, 0):
+            # Whether it was dead before can be told only if that was in another commit.
+            assert self.ends.get(task.id, (State.DEAD,))[0] is State.DEAD, (
+                "only the dead begin anew"
+            )
+            self.requeues[task.id] = times
+            self.ends.pop(task.id, None)
 
     def _forget(self, task_id: bytes) -> None:
         """Begin another life of an id: a submission was still under way when the first ended."""
@@ -95,6 +113,7 @@ class Watch(Bench):
         self.reborn.add(task_id)
         del self.ends[task_id]
         self.tokens.pop(task_id, None)
+        self.requeues.pop(task_id, None)
         self.accepted.pop(task_id, None)
         self.cancelled.discard(task_id)
         for peer in self.peers:
@@ -132,7 +151,7 @@ class Watch(Bench):
                         self._check_recorded(outcome)
             case Answer(replies):
                 for status in [reply.status for reply in replies if reply.status is not None]:
-                    if status.state.terminal:
+                    if status.state.terminal and status.id not in self.requeues:
                         assert self.ends[status.id][0] == status.state, "an answer from nowhere"
                     elif status.cancelling and status.id not in self.ends:
                         assert self.seen.tasks[status.id].cancelling, "an answer from nowhere"
@@ -166,7 +185,7 @@ class Watch(Bench):
         assert self.accepted.setdefault(task.id, task).payload == task.payload, "replaced"
 
     def _check_recorded(self, outcome: Outcome) -> None:
-        if outcome.id in self.reborn:
+        if outcome.id in self.reborn or outcome.id in self.requeues:
             return  # It may be of the former life.
         if outcome.kind is OutcomeKind.SUCCESS:
             assert self.ends[outcome.id][0] is State.SUCCEEDED, "recorded, but not stored"
