@@ -191,6 +191,24 @@ class TestAPause:
         lift(bench)
         assert granted(sidecar) == ids(*range(1, 10))
 
+    def test_counts_what_is_put_aside_once_though_its_old_row_is_read_again(
+        self, bench: Bench, sidecar: Sidecar
+    ) -> None:
+        red = {"collection": "red"}
+        sidecar.submit(
+            a_submission(1, options=red), a_submission(2, options=red), *map(a_submission, (3, 4))
+        )
+        pause(bench)
+        sidecar.demand(1)
+        assert granted(sidecar) == ids(3)
+        bench.crash()
+        sidecar.hello()
+        sidecar.serve(100)
+        [park] = bench.shard.ledger.handlers[EMAIL].parks.values()
+        assert park.count == 2
+        lift(bench)
+        assert granted(sidecar) == ids(1, 2, 3, 4)
+
     def test_leaves_nothing_behind(self, bench: Bench, sidecar: Sidecar) -> None:
         submit(sidecar, *range(1, 10), expires_ms=5_000)
         pause(bench)

@@ -53,7 +53,9 @@ MUTANTS = (
         "A handler that is made under a gate does not know it.",
         Promise.ISOLATION,
         [Edit("coordinator.core.ledger", "        self.gates.apply(handler)\n", "")],
-        a_test(f"{_GATING}TestAPause::test_of_a_handler_that_nobody_knows_yet"),
+        a_test(
+            f"{_GATING}TestAPause::test_of_a_handler_that_nobody_knows_yet_holds_its_first_task"
+        ),
     ),
     Mutant(
         "gate-not-written",
@@ -89,6 +91,21 @@ MUTANTS = (
             )
         ],
         a_test(f"{_GATING}TestAPause::test_of_a_collection_holds_up_no_other"),
+    ),
+    Mutant(
+        "parked-task-loaded-by-its-old-row",
+        "A row of ready tasks brings back one that has been put aside since.",
+        Promise.BOUNDED,
+        [
+            Edit(
+                "coordinator.core.granting",
+                "task.state is State.READY and handler.queue_of(task) is queue:",
+                "task.state is State.READY:",
+            )
+        ],
+        a_test(
+            f"{_GATING}TestAPause::test_counts_what_is_put_aside_once_though_its_old_row_is_read_again"
+        ),
     ),
     Mutant(
         "dropping-forgets-what-was-ready",
@@ -141,6 +158,6 @@ MUTANTS = (
                 "self.policy = policy",
             )
         ],
-        a_test(f"{_OVERRIDING}test_owner_who_declares_again"),
+        a_test(f"{_OVERRIDING}test_owner_who_declares_again_changes_what_is_declared_only"),
     ),
 )
