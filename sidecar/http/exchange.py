@@ -67,8 +67,8 @@ class HttpPeer(Protocol):
 class Exchange:
     """A request, and the way to answer it.
 
-    Either ``respond`` or ``tell`` is called once, or ``start``, any number of ``write``, and ``finish``. What
-    is called after the client has gone, or after the end, does nothing.
+    Either ``respond`` or ``tell`` is called once, or ``start``, any number of ``write``, and
+    ``finish``. What is called after the client has gone, or after the end, does nothing.
     """
 
     __slots__ = (

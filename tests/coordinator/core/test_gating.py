@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-
 import pytest
 
 from coordinator.core import audit, gates, layout, sweeping
@@ -29,7 +27,7 @@ def bench() -> Bench:
 
 
 @pytest.fixture
-def sidecar(bench: Bench) -> Iterator[Sidecar]:
+def sidecar(bench: Bench) -> Sidecar:
     sidecar = Sidecar(bench)
     sidecar.declare()
     return sidecar

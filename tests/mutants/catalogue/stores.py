@@ -133,7 +133,13 @@ MUTANTS = (
         "walk-forgotten-at-a-restart",
         "A start does not go on with finding the rows of tasks again.",
         Promise.AT_LEAST_ONCE,
-        [Edit("coordinator.core.recovery", "        if found:\n", "        if False:\n")],
+        [
+            Edit(
+                "coordinator.core.recovery",
+                "if layout.REINDEX_KEY in found or self._lacks_dead:",
+                "if self._lacks_dead:",
+            )
+        ],
         a_test("coordinator/core/test_reindexing.py"),
     ),
     Mutant(
@@ -143,7 +149,7 @@ MUTANTS = (
         [
             Edit(
                 "coordinator.core.recovery",
-                "self._granting.hold(until_ms, self._damaged_grants)",
+                "self._granting.hold(until_ms, holding)",
                 "pass",
             )
         ],
