@@ -140,6 +140,9 @@ class Submissions:
     ) -> list[Fresh]:
         """Accept the tasks whose ids are new; return those that must be looked up once more."""
         repeats: list[Fresh] = []
+        # An id may have been a task before, whose record is removed and whose lease still stands
+        # in the row of a grant, beside others: no token of that life reaches up to a fresh number.
+        token = self._ledger.next_row()
         for place, task, repeated in fresh:
             if not repeated:
                 self._checking.discard(task.id)
@@ -156,7 +159,7 @@ class Submissions:
                 repeats.append((place, task, task.id in self._checking))
                 self._checking.add(task.id)
             else:
-                self._accept(now, task)
+                self._accept(now, task, token)
         return repeats
 
     def _same(self, task: Submission, record: bytes) -> bool:
@@ -169,7 +172,7 @@ class Submissions:
             stored.handler.name_crc, task.payload
         )
 
-    def _accept(self, now: Now, submitted: Submission) -> None:
+    def _accept(self, now: Now, submitted: Submission, token: int) -> None:
         ledger = self._ledger
         task_id, name, payload, content_type, options = submitted
         handler = ledger.handlers[name]
@@ -180,6 +183,7 @@ class Submissions:
             ledger.effects.writes[layout.payload_key(task_id)] = payload
         task.content_crc = content_crc(handler.name_crc, payload)
         task.content_type = content_type
+        task.token = token
         task.submitted_ms = task.due_ms = now.wall_ms
         if options:
             self._apply_options(task, options)

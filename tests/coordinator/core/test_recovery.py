@@ -173,3 +173,21 @@ def test_restored_store_grants_nothing_until_no_lease_from_before_can_be_alive()
     bench.advance(2_000)
     assert len(sidecar.granted()) == 1
     assert layout.RESTORED_KEY not in bench.pairs
+
+
+def test_id_used_again_is_not_leased_by_a_row_of_its_first_life() -> None:
+    """The row of a grant stands while any of its leases does (seed 1012117 of the simulation)."""
+    bench = Bench(retention_succeeded_ms=1_000)
+    sidecar = Sidecar(bench)
+    sidecar.serve(total=2)
+    sidecar.submit(a_submission(1), a_submission(2))
+    first, second = sidecar.granted()
+    sidecar.report(success(first))
+    bench.advance(3_000)
+    sidecar.submit(a_submission(1))
+    assert sidecar.status(first.id).state is State.READY
+    bench.crash()
+    assert (bench.noted("recovered")[-1]["leases"], bench.noted("recovered")[-1]["ready"]) == (1, 1)
+    sidecar.hello(held=[lease_of(second)])
+    sidecar.serve(total=1)
+    assert sidecar.granted()[-1].token > first.token
