@@ -66,7 +66,9 @@ class Model:
         self.leases: dict[bytes, tuple[int, bytes]] = {}
         """Authorised leases: token and incarnation of the holder, by task."""
         self.granted: dict[bytes, int] = {}
-        """The last token granted of each task."""
+        """The last token granted of each task, or the number that it began with."""
+        self.tokens_before: dict[bytes, int] = {}
+        """The last token of a task whose id may be used again."""
         self.deliveries: dict[bytes, int] = {}
         self.leased: dict[int, int] = {}
         """Authorised leases of each handler."""
@@ -120,8 +122,11 @@ class Model:
             raise Broken("no task without a submit", task_id.hex())
         # One that expires at once may be accepted and ended in one commit.
         begins = (State.SCHEDULED, State.READY, State.EXPIRED)
-        if new[STATE] not in begins or new[TOKEN] or new[ATTEMPTS]:
+        # No lease of an earlier task with this id may look like a lease of this one.
+        above = new[TOKEN] > self.tokens_before.get(task_id, 0)
+        if new[STATE] not in begins or not above or new[ATTEMPTS]:
             raise Broken("a task begins at the beginning", f"{task_id.hex()} {new}")
+        self.granted[task_id] = new[TOKEN]
 
     def _check_change(self, task_id: bytes, old: Record, new: Record) -> None:
         where = f"{task_id.hex()} from {old} to {new}"
@@ -201,7 +206,7 @@ class Model:
             raise Broken("the retention is kept", f"{task_id.hex()} {old}")
         del self.records[task_id]
         self.removed.add(task_id)
-        self.granted.pop(task_id, None)
+        self.tokens_before[task_id] = self.granted.pop(task_id)
         self.deliveries.pop(task_id, None)
 
     # --- Leases --------------------------------------------------------------------------------
