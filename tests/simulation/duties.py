@@ -171,7 +171,7 @@ class Duties:
         since_ms = core._keeping._closed_since_ms
         if spool is None or not core._spool.available or since_ms is None:
             return
-        if self._sidecar.now_ms() < since_ms + self._terms.journal_after_ms:
+        if self._sidecar.asleep or self._sidecar.now_ms() < since_ms + self._terms.journal_after_ms:
             return
         missing = [o for o in core._unrecorded.leases() if o not in spool.outcomes]
         if missing:

@@ -254,11 +254,13 @@ class ServiceProcess(Process):
     def _check_given_up(self, attempt: Attempt) -> None:
         """Check that nobody waited for one that did not answer at its timeout and after a grace.
 
-        A supervised process is ended instead, when all it runs has had time to end.
+        A supervised process is ended instead, when all it runs has had time to end. A sidecar that
+        stops gives everything until its own end.
         """
         sidecar, lease = attempt.sidecar, Lease(*attempt.key)
         overdue = self.world.now > attempt.silent_us and not self.number
-        if overdue and sidecar.alive and not sidecar.slept_since(attempt.began_us):
+        patient = sidecar.draining or sidecar.slept_since(attempt.began_us)
+        if overdue and sidecar.alive and not patient:
             if lease in sidecar.core._holdings.leases():
                 raise Broken("no silence is waited for", f"{self.name} {attempt.key}")
             self.world.hit("silent_attempt_given_up")
