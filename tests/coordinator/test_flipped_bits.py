@@ -128,7 +128,8 @@ async def fill(folder: Path, clock: Clock) -> Filled:
         await life.report(peer, m.Outcome(lease.id, lease.token, m.OutcomeKind(kind), 1, value))
     held = [m.Lease(task.id, task.token) for task in await life.ask(peer, 20)]
     assert len(held) == 8
-    assert {chr(key[0]) for key, _ in await life.pairs()} == set(KINDS)
+    # Rows of dead letters are read only by who lists them.
+    assert {chr(key[0]) for key, _ in await life.pairs()} == {*KINDS, "d"}
     await life.shell.store.close()
     return Filled(folder, held, {task.id for task in life.handed})
 
@@ -222,4 +223,6 @@ async def _check(life: Life, key: bytes, states: dict[bytes, m.State]) -> None:
     await life.advance(HOLD_MS)
     assert life.alarms(), "nobody was told"
     left = {found for found, _ in await life.pairs() if found[:1] not in b"hm"}
-    assert left <= {key, b"p" + key[1:]}
+    # What belongs to a damaged record stays with it.
+    dead = {found for found in left if found[:1] == b"d" and found.endswith(key[1:])}
+    assert left - dead <= {key, b"p" + key[1:]}
