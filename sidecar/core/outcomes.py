@@ -25,6 +25,8 @@ class Unrecorded:
         self._number = 0
         self._journaled: set[Lease] = set()
         self._unjournal: list[Lease] = []
+        self._repeats = 0
+        """Outcomes of a lease of which another is journaled: only of one that was granted twice."""
         self.silent_since_ms: int | None = None
         """Since when outcomes are on their way and none was recorded."""
         self.recorded = 0
@@ -47,7 +49,7 @@ class Unrecorded:
     @property
     def journal_due(self) -> bool:
         """Whether any outcome is neither recorded nor journaled."""
-        return len(self) > len(self._journaled)
+        return len(self) - self._repeats > len(self._journaled)
 
     @property
     def unjournal_due(self) -> bool:
@@ -59,6 +61,7 @@ class Unrecorded:
         batches = [*[batch for _, batch in self._in_flight.values()], self._gathered]
         fresh = [o for batch in batches for o in batch if Lease(o[0], o[1]) not in self._journaled]
         self._journaled.update([Lease(o[0], o[1]) for o in fresh])
+        self._repeats = len(self) - len(self._journaled)
         return fresh
 
     def not_journaled(self, outcomes: list[Outcome]) -> None:
@@ -115,6 +118,7 @@ class Unrecorded:
             done = [lease for lease in leases if lease in self._journaled]
             self._journaled.difference_update(done)
             self._unjournal += done
+            self._repeats -= len(done) - len(set(done))
         if message.number in self._unsent:
             self._unsent.remove(message.number)
             return None

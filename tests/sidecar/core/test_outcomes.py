@@ -91,3 +91,17 @@ def test_leases_with_unrecorded_outcomes_are_still_held() -> None:
     kept.add([an_outcome(2)])
 
     assert kept.leases() == [a_lease(1), a_lease(2)]
+
+
+def test_journal_is_not_due_for_ever_when_a_lease_has_two_outcomes() -> None:
+    """A coordinator that grants a lease twice gets two (frame 672 of batch 34, seed 950)."""
+    unrecorded = Unrecorded()
+    twice = an_outcome(1)
+    unrecorded.add([twice, twice, an_outcome(2)])
+    unrecorded.to_journal()
+    assert not unrecorded.journal_due
+
+    [message] = unrecorded.outgoing(0)
+    unrecorded.record(1, m.Recorded(message.number, []))
+    unrecorded.add([an_outcome(3)])
+    assert unrecorded.journal_due
