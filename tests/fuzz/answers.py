@@ -9,10 +9,8 @@ Exit codes: 0 nobody was harmed, 1 somebody was.
 import argparse
 import asyncio
 import random
-import resource
 import sys
 import time
-import traceback
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -26,6 +24,7 @@ from sidecar.invoke.connection import HEAD_BYTES_MAX, Call, Connection
 from sidecar.invoke.handlers import build
 from sidecar.invoke.host import House
 from sidecar.invoke.push import PushHost
+from tests.fuzz.texts import Changes, peak_bytes, told
 from tests.fuzz.world import Harmed
 from tests.support.builders import a_granted_task
 
@@ -86,6 +85,7 @@ BOMBS = (
     b"[" * 100_000,
     b"9" * 70_000,
 )
+CHANGES = Changes(TEMPLATES, PIECES, BOMBS, calm_share=0.05, bomb_share=0.01, filler=b"H")
 
 
 class Wire:
@@ -194,7 +194,7 @@ class Battery:
         """Answer so many tasks."""
         for _ in range(answers):
             self.number += 1
-            self.data = self._mutated()
+            self.data = CHANGES.make(self._rng)
             self._answer(self.data)
         self._host.abort()
 
@@ -232,36 +232,6 @@ class Battery:
             host._pausing.cancel()
             host._pausing = None
 
-    def _mutated(self) -> bytes:
-        rng = self._rng
-        data = bytearray(rng.choice(TEMPLATES))
-        chance = rng.random()
-        if chance < 0.05:
-            return bytes(data)
-        for _ in range(rng.randint(1, 2)):
-            place = rng.randrange(len(data) + 1)
-            end = min(len(data), place + rng.randint(1, 12))
-            match rng.randrange(6):
-                case 0 if place < len(data):
-                    data[place] ^= 1 << rng.randrange(8)
-                case 1:
-                    data[place:place] = rng.choice(PIECES)
-                case 2:
-                    data[place:end] = rng.choice(PIECES)
-                case 3:
-                    del data[place:end]
-                case 4:
-                    data[place:place] = data[place:end] * rng.randint(1, 20)
-                case _:
-                    other = rng.choice(TEMPLATES)
-                    data = data[:place] + other[rng.randrange(len(other)) :]
-            if not data:
-                data = bytearray(b"H")
-        if chance < 0.06:
-            place = rng.randrange(len(data))
-            data[place:place] = rng.choice(BOMBS)
-        return bytes(data)
-
 
 def run(seed: int, batches: range, answers: int = ANSWERS_PER_BATCH) -> Report:
     """Answer so many tasks in each batch, and return what was found."""
@@ -270,7 +240,7 @@ def run(seed: int, batches: range, answers: int = ANSWERS_PER_BATCH) -> Report:
 
 async def _run(seed: int, batches: range, answers: int) -> Report:
     report = Report()
-    before = _peak_bytes()
+    before = peak_bytes()
     for batch in batches:
         battery = Battery(seed, batch, report)
         problem = ""
@@ -279,22 +249,17 @@ async def _run(seed: int, batches: range, answers: int) -> Report:
         except Harmed as harm:
             problem = str(harm)
         except Exception as error:  # Whatever it is, it is a finding, and the next batch goes on.
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            problem = f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+            problem = told(error)
         report.answers += battery.number
         if problem:
             again = f"again: python -m tests.fuzz.answers --seed {seed} --only {batch}"
             shown = f"{battery.data[:300]!r}"
             report.findings.append(f"answer {battery.number}: {problem}\n    {shown}\n    {again}")
-        if _peak_bytes() - before > MEMORY_BYTES_MAX:
-            report.findings.append(f"the process has grown by {_peak_bytes() - before} bytes")
+        if peak_bytes() - before > MEMORY_BYTES_MAX:
+            report.findings.append(f"the process has grown by {peak_bytes() - before} bytes")
             break
         await asyncio.sleep(0)
     return report
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def main(arguments: list[str]) -> int:

@@ -5,9 +5,7 @@ every campaign.
 """
 
 import random
-import resource
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,6 +17,7 @@ from tests.fuzz import corpus
 from tests.fuzz.mutate import Mutator, Template
 from tests.fuzz.shard_target import ShardTarget
 from tests.fuzz.sidecar_targets import CoordinatorTarget, LocalTarget
+from tests.fuzz.texts import peak_bytes, told
 from tests.fuzz.world import Harmed
 
 FRAMES_PER_BATCH = 2_000
@@ -165,14 +164,14 @@ def run(seed: int, batches: Sequence[int], frames: int = FRAMES_PER_BATCH) -> Re
     """Fire so many frames in each batch, and return what was found."""
     report = Report()
     _still()
-    before = _peak_bytes()
+    before = peak_bytes()
     began = time.perf_counter()
     for batch in batches:
         finding = _fire(seed, batch, frames, report)
         if finding is not None:
             report.findings.append(finding)
         report.seconds = time.perf_counter() - began
-        report.grown_bytes = _peak_bytes() - before
+        report.grown_bytes = peak_bytes() - before
         if report.grown_bytes > MEMORY_BYTES_MAX:
             problem = f"the process has grown by {report.grown_bytes} bytes"
             report.findings.append(Finding(seed, batch, frames, problem, b""))
@@ -188,11 +187,6 @@ def _fire(seed: int, batch: int, frames: int, report: Report) -> Finding | None:
     except Harmed as harm:
         problem = str(harm)
     except Exception as error:  # Whatever it is, it is a finding, and the next batch goes on.
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        problem = f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+        problem = told(error)
     report.frames += battery.frames
     return Finding(seed, batch, battery.frames, problem, battery.data) if problem else None
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -12,10 +12,8 @@ import argparse
 import asyncio
 import json
 import random
-import resource
 import sys
 import time
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import cast
@@ -30,6 +28,7 @@ from sidecar.http.connection import HttpConnection
 from sidecar.http.parser import HttpResponseParser
 from sidecar.http.reader import RequestReader, Room
 from sidecar.http.server import BODIES_BYTES_MAX, HttpServer
+from tests.fuzz.texts import Changes, peak_bytes, told
 from tests.fuzz.world import Harmed, check_sent
 from tests.support.builders import a_status
 
@@ -86,6 +85,7 @@ BOMBS = (
     b"GET /v1 HTTP/1.1\r\n\r\n" * 300,
     b"\r\n" * 50_000,
 )
+CHANGES = Changes(TEMPLATES, PIECES, BOMBS, calm_share=0.15, bomb_share=0.005, filler=b"G")
 
 
 class Wire:
@@ -298,7 +298,7 @@ class Battery:
         """Send so many streams, each on a connection of its own."""
         for _ in range(streams):
             self.number += 1
-            parts = [self._mutated() for _ in range(self._rng.choice((1, 1, 2, 4)))]
+            parts = [CHANGES.make(self._rng) for _ in range(self._rng.choice((1, 1, 2, 4)))]
             self.data = b"".join(parts)
             await self._send(list(self._cut(self.data)))
 
@@ -358,36 +358,6 @@ class Battery:
             yield data[place : place + size]
             place += size
 
-    def _mutated(self) -> bytes:
-        rng = self._rng
-        data = bytearray(rng.choice(TEMPLATES))
-        chance = rng.random()
-        if chance < 0.15:
-            return bytes(data)
-        for _ in range(rng.randint(1, 2)):
-            place = rng.randrange(len(data) + 1)
-            end = min(len(data), place + rng.randint(1, 12))
-            match rng.randrange(6):
-                case 0 if place < len(data):
-                    data[place] ^= 1 << rng.randrange(8)
-                case 1:
-                    data[place:place] = rng.choice(PIECES)
-                case 2:
-                    data[place:end] = rng.choice(PIECES)
-                case 3:
-                    del data[place:end]
-                case 4:
-                    data[place:place] = data[place:end] * rng.randint(1, 20)
-                case _:
-                    other = rng.choice(TEMPLATES)
-                    data = data[:place] + other[rng.randrange(len(other)) :]
-            if not data:
-                data = bytearray(b"G")
-        if chance < 0.155:
-            place = rng.randrange(len(data))
-            data[place:place] = rng.choice(BOMBS)
-        return bytes(data)
-
 
 def run(seed: int, batches: range, streams: int = STREAMS_PER_BATCH) -> Report:
     """Send so many streams in each batch, and return what was found."""
@@ -397,7 +367,7 @@ def run(seed: int, batches: range, streams: int = STREAMS_PER_BATCH) -> Report:
 async def _run(seed: int, batches: range, streams: int) -> Report:
     report = Report()
     began = time.monotonic()
-    before = _peak_bytes()
+    before = peak_bytes()
     for batch in batches:
         battery = Battery(seed, batch, report)
         problem = ""
@@ -406,22 +376,17 @@ async def _run(seed: int, batches: range, streams: int) -> Report:
         except Harmed as harm:
             problem = str(harm)
         except Exception as error:  # Whatever it is, it is a finding, and the next batch goes on.
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            problem = f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+            problem = told(error)
         report.streams += battery.number
         if problem:
             again = f"again: python -m tests.fuzz.requests --seed {seed} --only {batch}"
             shown = f"{battery.data[:600]!r}"
             report.findings.append(f"stream {battery.number}: {problem}\n    {shown}\n    {again}")
-        if _peak_bytes() - before > MEMORY_BYTES_MAX:
-            report.findings.append(f"the process has grown by {_peak_bytes() - before} bytes")
+        if peak_bytes() - before > MEMORY_BYTES_MAX:
+            report.findings.append(f"the process has grown by {peak_bytes() - before} bytes")
             break
     report.seconds = time.monotonic() - began
     return report
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def main(arguments: list[str]) -> int:

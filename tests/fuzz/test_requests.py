@@ -13,7 +13,7 @@ from sidecar.http import reader, tasks
 from sidecar.http.connection import HttpConnection
 from sidecar.http.exchange import Exchange
 from tests.fuzz import requests
-from tests.fuzz.requests import STREAMS_PER_BATCH, Battery, Report
+from tests.fuzz.requests import CHANGES, STREAMS_PER_BATCH, Battery, Report
 from tests.fuzz.test_real_processes import descriptors, rss_bytes
 from tests.support.processes import Sidecar, System
 
@@ -59,7 +59,7 @@ def test_sidecar_serves_on_whatever_clients_of_http_send(system: System) -> None
             client.connect(str(sidecar.socket_path))
             client.settimeout(5.0)
             with contextlib.suppress(OSError):
-                client.sendall(battery._mutated())
+                client.sendall(CHANGES.make(battery._rng))
             if rng.random() < 0.8:
                 client.close()
             else:
