@@ -29,12 +29,10 @@ def with_settings(command: _Command, names: Sequence[str] = ()) -> _Command:
     """Give a command ``--config`` and a flag for each setting, or for some."""
     table = [row for row in coordinator_settings.TABLE if not names or row.name in names]
     for option in reversed(options(table, coordinator_settings.PREFIX)):
-        kind: dict[str, Any] = (
-            {"is_flag": True} if option.is_switch else {"metavar": option.metavar}
+        flag = click.option(
+            option.flag, option.name, default=None, help=option.help, **option.manner
         )
-        command = click.option(option.flag, option.name, default=None, help=option.help, **kind)(
-            command
-        )
+        command = flag(command)
     variable = coordinator_settings.PREFIX + "CONFIG"
     return click.option(
         "--config",

@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never
 
 from protocol import units
 
@@ -356,6 +356,13 @@ class Option(NamedTuple):
     is_switch: bool
     is_list: bool
     """Whether it may be written more than once."""
+
+    @property
+    def manner(self) -> dict[str, Any]:
+        """How it is written, in the words that command line libraries share."""
+        if self.is_switch:
+            return {"is_flag": True}
+        return {"metavar": self.metavar} | ({"multiple": True} if self.is_list else {})
 
 
 def options(table: Sequence[Setting], prefix: str) -> list[Option]:

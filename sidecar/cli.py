@@ -34,14 +34,10 @@ _socket = click.option(
 def _with_settings(command: _Command) -> _Command:
     """Give a command ``--config`` and a flag for each setting."""
     for option in reversed(options(sidecar_settings.TABLE, sidecar_settings.PREFIX)):
-        kind: dict[str, Any] = (
-            {"is_flag": True} if option.is_switch else {"metavar": option.metavar}
+        flag = click.option(
+            option.flag, option.name, default=None, help=option.help, **option.manner
         )
-        if option.is_list:
-            kind["multiple"] = True
-        command = click.option(option.flag, option.name, default=None, help=option.help, **kind)(
-            command
-        )
+        command = flag(command)
     variable = sidecar_settings.PREFIX + "CONFIG"
     return click.option(
         "--config",
