@@ -141,17 +141,7 @@ class Coordinator:
         return ownership
 
     async def _recover(self, ownership: Ownership) -> None:
-        settings = self._settings
-        self._shard = Shard(
-            Config(
-                store=ownership.uuid,
-                epoch=ownership.epoch,
-                session_timeout_ms=settings.session_timeout_ms,
-                retention_succeeded_ms=settings.retention_succeeded_ms,
-                retention_dead_ms=settings.retention_dead_ms,
-                retention_other_ms=settings.retention_other_ms,
-            )
-        )
+        self._shard = Shard(Config(ownership.uuid, ownership.epoch, **self._settings.durations))
         await self._measure()
         began = time.monotonic()
         while not self._shard.recovered:

@@ -167,6 +167,16 @@ class Settings:
     log_format: str
     log_level: str
 
+    @property
+    def durations(self) -> dict[str, int]:
+        """What the core's ``Config`` takes of them, by name."""
+        return {
+            "session_timeout_ms": self.session_timeout_ms,
+            "retention_succeeded_ms": self.retention_succeeded_ms,
+            "retention_dead_ms": self.retention_dead_ms,
+            "retention_other_ms": self.retention_other_ms,
+        }
+
 
 def read(
     *,

@@ -90,17 +90,7 @@ class Importing:
             Refused: It cannot be opened, or a coordinator serves it.
         """
         ownership = await self._store.open()
-        settings = self._settings
-        self._shard = Shard(
-            Config(
-                store=ownership.uuid,
-                epoch=ownership.epoch,
-                session_timeout_ms=settings.session_timeout_ms,
-                retention_succeeded_ms=settings.retention_succeeded_ms,
-                retention_dead_ms=settings.retention_dead_ms,
-                retention_other_ms=settings.retention_other_ms,
-            )
-        )
+        self._shard = Shard(Config(ownership.uuid, ownership.epoch, **self._settings.durations))
         while not self._shard.recovered:
             await self._carry_out()
         hello = m.Hello(
