@@ -58,6 +58,25 @@ class Call(Protocol):
         """
 
 
+class Whole:
+    """What is the same for calls whose answer is read in one piece, and that are made once."""
+
+    def connected(self, connection: "Connection") -> bool:
+        """Go on."""
+        return True
+
+    def head(self, status: int, headers: Headers) -> bool:
+        """Want no pieces."""
+        return False
+
+    def piece(self, data: bytes) -> None:
+        """Get no pieces."""
+
+    def unread(self) -> bool:
+        """Go nowhere else."""
+        return False
+
+
 class Pool(Protocol):
     """Who keeps connections."""
 

@@ -9,7 +9,7 @@ from protocol.limits import HANDLERS_PER_SESSION_MAX
 from protocol.settings import SettingsError
 from sidecar.invoke.address import Address
 from sidecar.invoke.app import App
-from sidecar.invoke.connection import Connection, Headers
+from sidecar.invoke.connection import Headers, Whole
 from sidecar.invoke.exec import ExecHost
 from sidecar.invoke.handlers import EXEC, PULL, PUSH, Handler, build, full_name
 from sidecar.invoke.host import Attempts, Host, House
@@ -206,7 +206,7 @@ _DISCOVERABLE: Sequence[str] = (
 )
 
 
-class Discovery:
+class Discovery(Whole):
     """The call that asks a service for its handlers."""
 
     body_bytes_max = DISCOVERY_BYTES_MAX
@@ -214,17 +214,6 @@ class Discovery:
     def __init__(self, found: Callable[[Any], None], failed: Callable[[str], None]) -> None:
         self._found = found
         self._failed = failed
-
-    def connected(self, connection: Connection) -> bool:
-        """Go on."""
-        return True
-
-    def head(self, status: int, headers: Headers) -> bool:
-        """Want no pieces."""
-        return False
-
-    def piece(self, data: bytes) -> None:
-        """Get no pieces."""
 
     def answered(self, status: int, headers: Headers, body: bytes) -> None:
         """Take the service's document."""
@@ -247,7 +236,3 @@ class Discovery:
     def failed(self, sign: str, why: str) -> None:
         """Give up; it is asked again when it comes back."""
         self._failed(why or sign)
-
-    def unread(self) -> bool:
-        """Give up."""
-        return False

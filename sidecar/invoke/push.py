@@ -14,7 +14,7 @@ from protocol.messages import Lease
 from sidecar.invoke import reports
 from sidecar.invoke.answers import JSON, Ending, Fate, Told, retry_after_ms
 from sidecar.invoke.app import App
-from sidecar.invoke.connection import Connection, Headers
+from sidecar.invoke.connection import Connection, Headers, Whole
 from sidecar.invoke.handlers import Handler
 from sidecar.invoke.host import Attempt, Host, House
 from sidecar.invoke.particulars import Envelope, as_headers, particulars
@@ -249,24 +249,13 @@ class Delivery:
         self._attempt.settle(sign, told)
 
 
-class Stop:
+class Stop(Whole):
     """The call that tells a service to stop an attempt; whether it understands is its business."""
 
     body_bytes_max = 4096
 
     def __init__(self, delivery: Delivery) -> None:
         self._delivery = delivery
-
-    def connected(self, connection: Connection) -> bool:
-        """Go on."""
-        return True
-
-    def head(self, status: int, headers: Headers) -> bool:
-        """Want no pieces."""
-        return False
-
-    def piece(self, data: bytes) -> None:
-        """Get no pieces."""
 
     def answered(self, status: int, headers: Headers, body: bytes) -> None:
         """Take the service's word that the attempt has stopped."""
@@ -279,10 +268,6 @@ class Stop:
 
     def failed(self, sign: str, why: str) -> None:
         """Leave it at that."""
-
-    def unread(self) -> bool:
-        """Leave it at that."""
-        return False
 
 
 def _sign(status: int) -> str:
