@@ -1,6 +1,7 @@
 """Wiring for all tests: fixtures and settings only."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,11 @@ settings.register_profile(
 )
 settings.register_profile("thorough", settings.get_profile("pillion"), max_examples=2_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "pillion"))
+
+# A shell that runs the suite in the background has it ignore SIGINT, and every process that it
+# starts as well: those that shall be interrupted would never end.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
