@@ -1,5 +1,6 @@
 """Commands by which operators change something, beside the ones that show it."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -7,6 +8,7 @@ import click
 from coordinator.cli_options import ask_api, asks, has_columns, has_owner, split_columns
 
 if TYPE_CHECKING:
+    from coordinator.commands import operating
     from coordinator.commands.api import Api
 
 
@@ -117,13 +119,13 @@ def policy_show(handler: str, form: str, **flags: Any) -> None:
 @has_owner
 @click.argument("handler")
 @click.argument("changes", metavar="FIELD=NUMBER...", nargs=-1, required=True)
-def policy_set(
-    handler: str, changes: tuple[str, ...], owner: str, reason: str, form: str, **flags: Any
-) -> None:
+@_DRY_RUN
+def policy_set(handler: str, changes: tuple[str, ...], **rest: Any) -> None:
     """Change fields of the policy; this wins over what the owner declares, until it is reverted.
 
     \b
     pillion-coordinator policy set mail.send concurrency=5 --reason 'spare the provider'
+    pillion-coordinator policy set mail.send timeout_ms=30s --dry-run
 
     \b
     Fields: attempts_max backoff_ms_min backoff_ms_max timeout_ms concurrency
@@ -131,28 +133,36 @@ def policy_set(
     """  # noqa: D301 (click wants the character)
     from coordinator.commands import operating  # noqa: PLC0415
 
-    ask_api(
-        flags,
-        lambda api: operating.set_policy(api, handler, changes, operating.who(owner, reason), form),
-    )
+    flags, wish = _policy_wish(handler, rest)
+    ask_api(flags, lambda api: operating.set_policy(api, changes, wish()))
 
 
 @policy.command("revert")
 @has_owner
 @click.argument("handler")
 @click.argument("fields", metavar="[FIELD]...", nargs=-1)
-def policy_revert(
-    handler: str, fields: tuple[str, ...], owner: str, reason: str, form: str, **flags: Any
-) -> None:
+@_DRY_RUN
+def policy_revert(handler: str, fields: tuple[str, ...], **rest: Any) -> None:
     """Let what the owner declares count again: for some fields, or for all."""
     from coordinator.commands import operating  # noqa: PLC0415
 
-    ask_api(
-        flags,
-        lambda api: operating.revert_policy(
-            api, handler, fields, operating.who(owner, reason), form
-        ),
-    )
+    flags, wish = _policy_wish(handler, rest)
+    ask_api(flags, lambda api: operating.revert_policy(api, fields, wish()))
+
+
+def _policy_wish(
+    handler: str, rest: dict[str, Any]
+) -> tuple[dict[str, Any], Callable[[], "operating.Wish"]]:
+    """Return the flags that say where to ask, and what makes the rest into a wish."""
+    from coordinator.commands import operating  # noqa: PLC0415
+
+    owner, reason, form, dry_run = (rest.pop(x) for x in ("owner", "reason", "form", "dry_run"))
+
+    def wish() -> operating.Wish:
+        by = operating.who(owner, reason)
+        return operating.Wish(operating.policy_path(handler), by, form, dry_run)
+
+    return rest, wish
 
 
 @click.command()

@@ -13,6 +13,7 @@ from coordinator.commands.api import Api, segment
 from coordinator.commands.output import Writer, say, tame, tell
 from coordinator.commands.running import Declined, Usage
 from coordinator.core.filters.times import format_time, parse_moment
+from protocol.units import InvalidUnit, parse_duration_ms
 
 GATE_COLUMNS = ("scope", "kind", "owner", "reason", "created_ms", "until_ms", "held", "dropped")
 AUDIT_COLUMNS = ("number", "at_ms", "owner", "action", "target", "reason", "details")
@@ -52,6 +53,11 @@ def path_of(target: str, everything: bool) -> str:
     return f"{path}/collections/{segment(collection)}" if slash else path
 
 
+def policy_path(handler: str) -> str:
+    """Return the path of a handler's policy."""
+    return f"/v1/handlers/{segment(handler)}/policy"
+
+
 def until_ms(text: str | None) -> int:
     """Return the time of day at which a gate ends: after a duration, or at a time in UTC."""
     if not text:
@@ -65,13 +71,17 @@ def until_ms(text: str | None) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is to be done to a gate."""
+    """What is to be done to a gate or a policy."""
 
     path: str
     who: Who
     form: str
     dry_run: bool = False
     yes: bool = False
+
+    def query(self) -> dict[str, str]:
+        """Return as parameters whether it is only tried."""
+        return {"dry_run": "1"} if self.dry_run else {}
 
 
 def gates(api: Api, form: str, columns: Sequence[str]) -> None:
@@ -97,7 +107,7 @@ def set_gate(api: Api, wish: Wish, kind: str, until: int) -> None:
 
 def lift_gate(api: Api, wish: Wish) -> None:
     """Lift a gate."""
-    query = wish.who.query() | ({"dry_run": "1"} if wish.dry_run else {})
+    query = wish.who.query() | wish.query()
     told = api.send("DELETE", wish.path, query=query)
     gate = told["gate"]
     text = f"{gate['kind']} of {gate['scope']}, set by {tame(gate['owner'])}"
@@ -140,22 +150,35 @@ def policy(api: Api, handler: str, form: str) -> None:
     _write_policy(api.get(f"/v1/handlers/{segment(handler)}"), form)
 
 
-def set_policy(api: Api, handler: str, changes: Sequence[str], by: Who, form: str) -> None:
+def set_policy(api: Api, changes: Sequence[str], wish: Wish) -> None:
     """Change fields of a handler's policy."""
-    made: dict[str, int] = {}
-    for change in changes:
-        name, equals, value = change.partition("=")
-        if not equals or not value.strip().isdigit():
-            raise Usage(f"{change!r}: expected FIELD=NUMBER, such as attempts_max=3")
-        made[name.strip()] = int(value)
-    path = f"/v1/handlers/{segment(handler)}/policy"
-    _write_policy(api.send("PATCH", path, body={"changes": made, **by.query()}), form)
+    body = {"changes": dict(map(_change, changes)), **wish.who.query()}
+    _changed(api.send("PATCH", wish.path, body=body, query=wish.query()), wish)
 
 
-def revert_policy(api: Api, handler: str, fields: Sequence[str], by: Who, form: str) -> None:
+def _change(text: str) -> tuple[str, int]:
+    """Return a field and its value; those that are times may be said as durations."""
+    name, _, value = (part.strip() for part in text.partition("="))
+    if value.isdigit():
+        return name, int(value)
+    if value and "_ms" in name:
+        try:
+            return name, parse_duration_ms(value)
+        except InvalidUnit as error:
+            raise Usage(f"{name}: {error}") from None
+    raise Usage(f"{text!r}: expected FIELD=NUMBER, such as attempts_max=3 or timeout_ms=30s")
+
+
+def revert_policy(api: Api, fields: Sequence[str], wish: Wish) -> None:
     """Let what the owner declares count again."""
-    path = f"/v1/handlers/{segment(handler)}/policy"
-    _write_policy(api.send("DELETE", path, query=by.query() | {"fields": ",".join(fields)}), form)
+    query = wish.who.query() | wish.query() | {"fields": ",".join(fields)}
+    _changed(api.send("DELETE", wish.path, query=query), wish)
+
+
+def _changed(told: dict[str, Any], wish: Wish) -> None:
+    if wish.dry_run:
+        tell("nothing was changed; this is how it would be")
+    _write_policy(told, wish.form)
 
 
 def _write_policy(told: dict[str, Any], form: str) -> None:

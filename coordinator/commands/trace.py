@@ -32,7 +32,8 @@ def timeline(told: dict[str, Any]) -> str:
     if told["history"] and told["history"][0]["number"] > 1:
         moments.append((told["history"][0]["started_ms"], "earlier leases have left no record"))
     if told["running_since_ms"]:
-        moments.append((told["running_since_ms"], f"runs at {tame(task['sidecar'])}"))
+        runs = f"runs at {tame(task['sidecar'])}{_progress(told)}"
+        moments.append((told["running_since_ms"], runs))
     elif task["state"] == "leased":
         moments.append((told["leased_ms"], f"leased to {tame(task['sidecar'])}"))
     if task["state"] == "scheduled":
@@ -59,6 +60,16 @@ def _submitted_as(told: dict[str, Any]) -> str:
     if task["collection"]:
         facts.append(f"collection {tame(task['collection'])}")
     return f" ({', '.join(facts)})" if facts else ""
+
+
+def _progress(told: dict[str, Any]) -> str:
+    """Return what the present attempt has told, and whether it is to stop."""
+    facts = [] if told["progress"] is None else [f"{100 * told['progress']:g} % done"]
+    facts += [tame(told["note"])] if told["note"] else []
+    if told["checkpoint_bytes"] is not None:
+        facts.append(f"a checkpoint of {told['checkpoint_bytes']} bytes")
+    facts += ["told to stop, since it is cancelled"] if told["cancelling"] else []
+    return f": {', '.join(facts)}" if facts else ""
 
 
 def _attempt(attempt: dict[str, Any]) -> str:

@@ -43,6 +43,8 @@ class SetPolicy:
     handler: str
     changes: dict[str, int]
     by: By
+    dry_run: bool = False
+    """Whether only to say what would be: the result is a copy of the handler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class RevertPolicy:
     handler: str
     fields: tuple[str, ...]
     by: By
+    dry_run: bool = False
+    """As of ``SetPolicy``."""
 
 
 class Action(Enum):

@@ -1,5 +1,6 @@
 """Take an operator's changes of a handler's policy, and take them back."""
 
+from copy import copy
 from dataclasses import astuple
 from typing import Any
 
@@ -36,6 +37,8 @@ class Overriding:
             )
         except InvalidField as error:
             return Refusal("invalid_policy", error.detail)
+        if wanted.dry_run:
+            return Done(_with(copy(handler), overrides))
         changed = {name: [getattr(before, name), override.value] for name, override in made.items()}
         self._put(handler, overrides)
         self._tell(now, "policy.set", handler, by, changed)
@@ -52,6 +55,8 @@ class Overriding:
             what = f"{', '.join(absent)} of {handler.name}" if absent else handler.name
             return Refusal("unknown_override", f"no operator has changed the policy: {what}")
         left = {name: kept for name, kept in handler.overrides.items() if name not in fields}
+        if wanted.dry_run:
+            return Done(_with(copy(handler), left))
         before = handler.policy
         self._put(handler, left)
         changed = {name: [getattr(before, name), getattr(handler.policy, name)] for name in fields}
@@ -64,8 +69,7 @@ class Overriding:
 
     def _put(self, handler: Handler, overrides: dict[str, Override]) -> None:
         ledger = self._ledger
-        handler.overrides = overrides
-        handler.policy = in_effect(handler.declared, overrides)
+        _with(handler, overrides)
         key = layout.override_key(handler.number)
         fields = [[name, *astuple(override)] for name, override in sorted(overrides.items())]
         ledger.effects.writes[key] = records.encode_list(key, fields) if fields else None
@@ -78,6 +82,12 @@ class Overriding:
         fields = (now.wall_ms, by.owner, action, handler.name, by.reason)
         ledger.audit.add(ledger.effects.writes, fields, {"changed": changed})
         ledger.note(action.replace(".", "_"), handler=handler.name, owner=by.owner, **changed)
+
+
+def _with(handler: Handler, overrides: dict[str, Override]) -> Handler:
+    handler.overrides = overrides
+    handler.policy = in_effect(handler.declared, overrides)
+    return handler
 
 
 def overrides_of(fields: list[list[Any]]) -> dict[str, Override]:

@@ -7,7 +7,7 @@ from coordinator.core.effects import GetMany, Now
 from coordinator.core.layout import task_key
 from coordinator.core.ledger import Ledger
 from coordinator.core.sessions import Session
-from coordinator.core.task import Task, Told
+from coordinator.core.task import UNTOLD, Task, Told
 from coordinator.core.waits import Wait
 from protocol.errors import Code
 from protocol.limits import BATCH_BYTES_MAX, WAIT_MS_MAX
@@ -21,7 +21,7 @@ def status_of(task: Task, now: Now) -> Status:
         state = State.RUNNING
     elif state is State.SCHEDULED and task.due_ms <= now.wall_ms:
         state = State.READY
-    told = task.told or _NOTHING
+    told = task.told or UNTOLD
     return Status(
         id=task.id,
         handler=task.handler.name,
@@ -63,9 +63,6 @@ def revision_of(task: Task, state: State, told: Told) -> int:
     )
     digest = blake2b(repr(seen).encode(), digest_size=6).digest()
     return int.from_bytes(digest, "big") | 1 << 48
-
-
-_NOTHING = Told()
 
 
 class Queries:

@@ -119,7 +119,8 @@ class Told:
     note: str = ""
 
 
-_UNTOLD = Told()
+UNTOLD = Told()
+"""Of a task of which nothing is told."""
 
 
 class Task:
@@ -232,7 +233,7 @@ class Task:
         """Note that the task waits aside no more."""
         if self.told is not None:
             self.told.park = 0
-            if self.told == _UNTOLD:
+            if self.told == UNTOLD:
                 self.told = None
 
     def option(self, name: str, default: int) -> int:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from coordinator.core.filters.predicate import error_of, sidecar_of, state_of
 from coordinator.core.fingerprints import error_type_of
-from coordinator.core.task import Task
+from coordinator.core.task import UNTOLD, Task
 from protocol.ids import to_text
 from protocol.messages import AttemptRecord, OutcomeKind, Priority, State
 
@@ -56,6 +56,14 @@ class TaskDetail:
     expires_ms: int
     leased_ms: int
     running_since_ms: int
+    cancelling: bool
+    """Whether its present attempt was told to stop, so that it ends as cancelled."""
+    progress: float | None
+    """How far its present attempt is, from 0 to 1; None if it has not told."""
+    note: str
+    """What that attempt says of it."""
+    checkpoint_bytes: int | None
+    """What an attempt has left for the next one."""
     deliveries: int
     crashes: int
     deferrals: int
@@ -89,12 +97,17 @@ def task_row(task: Task, now_ms: int) -> TaskRow:
 
 def task_detail(task: Task, now_ms: int, retention_ms: int) -> TaskDetail:
     """Return all that is known of a task; ``retention_ms`` is that of the state it is in."""
+    told = task.told or UNTOLD
     return TaskDetail(
         task=task_row(task, now_ms),
         waits_for=waits_for(task, now_ms),
         expires_ms=task.expires_ms,
         leased_ms=task.granted_ms,
         running_since_ms=task.running_since_ms,
+        cancelling=told.cancelled is not None and not task.state.terminal,
+        progress=None if told.progress < 0 else told.progress / 1_000,
+        note=told.note,
+        checkpoint_bytes=None if told.checkpoint is None else len(told.checkpoint),
         deliveries=task.deliveries,
         crashes=task.crashes,
         deferrals=task.deferrals,

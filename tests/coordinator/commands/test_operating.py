@@ -119,6 +119,18 @@ def test_gate_ends_by_itself_at_its_time(stage: Stage) -> None:
     assert [row["action"] for row in stage.told("audit")] == ["gate.end", "gate.pause"]
 
 
+def test_policy_is_tried_before_it_is_changed(stage: Stage) -> None:
+    done = stage.ask(
+        *("policy", "set", "mail.send", "timeout_ms=30s", "--dry-run", "--as", "ada", "-o", "json")
+    )
+    assert done.code == 0, done.err
+    assert "nothing was changed" in done.err
+    [row] = [row for row in json.loads(done.out) if row["owner"]]
+    assert (row["field"], row["effective"], row["declared"]) == ("timeout_ms", 30_000, 60_000)
+    assert not [row for row in stage.told("policy", "show", "mail.send") if row["owner"]]
+    assert stage.told("audit") == []
+
+
 def test_policy_is_changed_shown_and_reverted(stage: Stage) -> None:
     done = stage.ask("policy", "set", "mail.send", "concurrency=5", "--as", "ada")
     assert done.code == 0, done.err
@@ -140,6 +152,7 @@ def test_policy_is_changed_shown_and_reverted(stage: Stage) -> None:
         (["pause", "A B"], USAGE, "a name of [a-z0-9._-]"),
         (["resume", "a.b"], NOT_FOUND, "there is no gate on a.b"),
         (["policy", "set", "a.b", "x"], USAGE, "expected FIELD=NUMBER"),
+        (["policy", "set", "a.b", "timeout_ms=soon"], USAGE, "timeout_ms: "),
         (["policy", "set", "a.b", "attempts_max=1"], NOT_FOUND, "no task of 'a.b'"),
         (["policy", "revert", "mail.send"], NOT_FOUND, "no operator has changed"),
     ],

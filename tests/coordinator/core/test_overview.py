@@ -1,5 +1,9 @@
 """What operators are told of handlers, sidecars and tasks."""
 
+import json
+from dataclasses import asdict
+
+from coordinator.commands.trace import timeline
 from coordinator.core import overview
 from coordinator.core.rates import Rates
 from coordinator.core.task_view import task_detail, task_row
@@ -129,6 +133,23 @@ def test_task_waits_for_the_concurrency_of_its_handler() -> None:
     sidecar.submit(a_submission(2))
     sidecar.submit(a_submission(1))
     assert waits_for(bench) == "one of the 1 leases that its handler may have at a time"
+
+
+def test_running_task_tells_how_far_it_is_and_not_its_checkpoint() -> None:
+    bench = Bench()
+    sidecar = Sidecar(bench)
+    sidecar.serve(1, EMAIL)
+    sidecar.submit(a_submission())
+    sidecar.progress(sidecar.grant(), permille=250, note="a quarter", checkpoint=b"secret")
+    [task] = bench.shard.ledger.leased.values()
+
+    told = task_detail(task, bench.now.wall_ms, 0)
+
+    assert (told.progress, told.note, told.checkpoint_bytes) == (0.25, "a quarter", 6)
+    assert told.cancelling is False
+    assert "secret" not in repr(told)
+    runs = timeline(json.loads(json.dumps(asdict(told))))
+    assert "runs at host-1: 25 % done, a quarter, a checkpoint of 6 bytes" in runs
 
 
 def test_task_is_told_without_its_payload_and_result() -> None:

@@ -126,6 +126,10 @@ class TestAPolicy:
             body = {"changes": {"attempts_max": 3, "concurrency": 5}, **BY}
             told = (await asked.get(POLICY, method="PATCH", json=body)).json
             assert told["policy"]["attempts_max"] == 3
+            tried = (await asked.get(POLICY + "?dry_run=1", method="DELETE", params=BY)).json
+            assert tried["policy"]["attempts_max"] == 12
+            assert tried["overrides"] == {}
+            told = (await asked.get(f"/v1/handlers/{HANDLER}")).json
             override = told["overrides"]["attempts_max"]
             assert override["declared"] == 12
             assert (override["owner"], override["reason"]) == ("ada", "a bad deploy")
