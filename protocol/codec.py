@@ -57,6 +57,7 @@ _SPECS: dict[int, tuple[type[Any], tuple[tuple[str, f.Check], ...]]] = {
         m.Beat,
         (("session", f.integer), ("clock_ms", f.integer), ("grant_number", f.integer)),
     ),
+    20: (m.Drain, (("session", f.integer), ("on", f.boolean), ("why", f.message))),
     # Hop L.
     32: (
         m.Attach,

@@ -47,6 +47,7 @@ __all__ = [
     "Cancellation",
     "Declaration",
     "Demand",
+    "Drain",
     "Failure",
     "Goodbye",
     "Grant",
@@ -186,6 +187,19 @@ class Beat:
     clock_ms: int
     grant_number: int
     """The last grant sent; a sidecar that has not seen it resumes its session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Whether an operator keeps this sidecar from getting tasks.
+
+    It holds until the next one, or the next WELCOME: behind that another follows if it is so still.
+    """
+
+    session: int
+    on: bool
+    why: str
+    """Who has drained it and why, for people; empty when it is not drained."""
 
 
 # --- Hop L -------------------------------------------------------------------------------------
@@ -340,6 +354,7 @@ Message = (
     | Grant
     | Recorded
     | Beat
+    | Drain
     | Attach
     | Attached
     | Tasks

@@ -17,6 +17,7 @@ from protocol.messages import (
     Beat,
     Cancel,
     Demand,
+    Drain,
     Goodbye,
     Grant,
     Inspect,
@@ -36,8 +37,10 @@ from protocol.messages import (
 )
 from sidecar.core import events as e
 from sidecar.core.demand import Demand as Asked
-from sidecar.core.drain import Drain, Stage
+from sidecar.core.drain import Drain as End
+from sidecar.core.drain import Stage
 from sidecar.core.evidence import Evidence
+from sidecar.core.hold import Hold
 from sidecar.core.holdings import Holdings
 from sidecar.core.keeping import Keeping
 from sidecar.core.lane import Key
@@ -78,9 +81,12 @@ class Sidecar:
         self._submissions = Submissions(terms, self._spool)
         self._questions = Questions(terms)
         self._peers = Peers(identity.service, terms.attach_ms)
-        self._drain = Drain(terms)
+        self._drain = End(terms)
+        self._hold = Hold()
         self._outbox = Outbox()
-        self._statements = Statements(self._peers, self._holdings, self._asked, self._drain)
+        self._statements = Statements(
+            self._peers, self._holdings, self._asked, lambda: self._takes_nothing
+        )
         self._close: list[int] = []
         self._notes: list[e.Note] = []
         self._told_valid_ms = NEVER_MS
@@ -164,6 +170,9 @@ class Sidecar:
                 self._outbox.replies(self._questions.answer(replies))
             case Beat():
                 self._link.beat(now_ms, message)
+                self._say_hold()
+            case Drain():
+                self._drained(message)
             case Welcome():
                 if self._link.welcome(now_ms, message):
                     self._welcomed(now_ms, message)
@@ -183,7 +192,7 @@ class Sidecar:
             self._asked.granted(handler, len(tasks))
             self._statements.touch((handler,))
         self._end(self._holdings.grant(message.groups))
-        if self._drain.begun:
+        if self._takes_nothing:
             self._end(self._holdings.give_back())
 
     def _revoke(self, now_ms: int, lease: Revoked) -> None:
@@ -204,6 +213,7 @@ class Sidecar:
             self._end_leases(now_ms, message.lost, _LEASE_LOST)
         else:
             self._void(now_ms, "the coordinator does not know them")
+        self._hold.restart()
         self._asked.restart()
         self._unrecorded.resend()
         self._submissions.resend(now_ms)
@@ -313,14 +323,38 @@ class Sidecar:
             if not self._holdings.serves(handler):
                 self._asked.forget(handler)
 
+    # --- An operator's drain -------------------------------------------------------------------
+
+    @property
+    def _takes_nothing(self) -> bool:
+        return self._drain.begun or self._hold.on
+
+    def _drained(self, message: Drain) -> None:
+        if not self._link.open or message.session != self._link.session:
+            return
+        if self._hold.take(message):
+            if message.on:
+                self._take_back()
+            self._statements.demand_due = True
+        self._say_hold()
+
+    def _take_back(self) -> None:
+        """Give back what has not begun."""
+        self._end(self._holdings.give_back())
+        self._outbox.recall(self._holdings.recall())
+
+    def _say_hold(self) -> None:
+        """Say once that it is drained, or is so no more; a WELCOME alone does not tell that."""
+        if self._hold.unsaid:
+            self._notes.append(self._hold.say(self._holdings.counts()))
+
     # --- The end -------------------------------------------------------------------------------
 
     def _begin_drain(self, now_ms: int) -> None:
         if self._drain.begun:
             return
         self._drain.begin(now_ms)
-        self._end(self._holdings.give_back())
-        self._outbox.recall(self._holdings.recall())
+        self._take_back()
         self._statements.demand_due = True
         self._notes.append(e.Note("drain_began", dict(self._holdings.counts())))
 
@@ -430,6 +464,7 @@ class Sidecar:
             "coordinator": self._identity.coordinator,
             **self._link.facts(now_ms),
             "draining": int(self._drain.begun),
+            "drained_by": self._hold.why,
             "connections": len(self._peers),
             "services": self._peers.services,
             "handlers": len(self._peers.declarations()),

@@ -1,23 +1,35 @@
 """What is said of handlers, of demand, and of the attempts that go on; to the coordinator."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from protocol.messages import Demand, Handlers, Message
 from sidecar.core.demand import Demand as Asked
-from sidecar.core.drain import Drain
 from sidecar.core.holdings import Holdings
 from sidecar.core.link import Link
 from sidecar.core.peers import Peers
 
 
 class Statements:
-    """What is to be stated, and stated again."""
+    """What is to be stated, and stated again.
 
-    def __init__(self, peers: Peers, holdings: Holdings, asked: Asked, drain: Drain) -> None:
+    Args:
+        peers: Who has declared which handlers.
+        holdings: What is held, and what there is room for.
+        asked: What was stated before.
+        takes_nothing: Whether nothing is to be asked for.
+    """
+
+    def __init__(
+        self,
+        peers: Peers,
+        holdings: Holdings,
+        asked: Asked,
+        takes_nothing: Callable[[], bool],
+    ) -> None:
         self._peers = peers
         self._holdings = holdings
         self._asked = asked
-        self._drain = drain
+        self._takes_nothing = takes_nothing
         self._touched: dict[str, None] = {}
         """Handlers whose demand may have changed; in order, so that one run is like the next."""
         self.handlers_due = False
@@ -55,7 +67,7 @@ class Statements:
         return [d.handler for d in self._peers.declarations()]
 
     def _totals(self, now_ms: int, handlers: Iterable[str]) -> list[tuple[str, int]]:
-        if self._drain.begun:
+        if self._takes_nothing():
             return [(h, self._asked.nothing_more(h)) for h in handlers]
         held = self._holdings
         return [

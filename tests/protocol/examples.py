@@ -112,6 +112,8 @@ MESSAGES: dict[str, m.Message] = {
     "grant": m.Grant(18, 1, _GROUPS),
     "recorded": m.Recorded(5, [m.Unrecorded(1, "stale_token")]),
     "beat": m.Beat(18, 123_456, 1),
+    "drain": m.Drain(18, True, "ada: a new kernel"),
+    "drain-over": m.Drain(18, False, ""),
     "attach": m.Attach(
         version_min=1,
         version_max=1,

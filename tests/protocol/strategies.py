@@ -94,6 +94,7 @@ MESSAGES: dict[type[Any], Strategy] = {
     m.Grant: st.builds(m.Grant, integers, integers, groups),
     m.Recorded: st.builds(m.Recorded, integers, lists(st.builds(m.Unrecorded, integers, labels))),
     m.Beat: st.builds(m.Beat, integers, integers, integers),
+    m.Drain: st.builds(m.Drain, integers, st.booleans(), texts),
     m.Attach: st.builds(
         m.Attach, integers, integers, st.just("") | names, labels, declarations, demands
     ),
