@@ -30,12 +30,12 @@ class Hold:
         self.why = message.why or "an operator" if message.on else ""
         return changed
 
-    @property
-    def unsaid(self) -> bool:
-        """Whether it has begun or ended since that was said last."""
-        return self.on != self._said
+    def say(self) -> list[Note]:
+        """Return what to say: once when it has begun, once when it is over.
 
-    def say(self, facts: dict[str, int]) -> Note:
-        """Return what to say of it."""
+        Not to be asked between a WELCOME and the DRAIN that may be behind it.
+        """
+        if self.on == self._said:
+            return []
         self._said = self.on
-        return Note("drained", {"by": self.why, **facts}) if self.on else Note("undrained")
+        return [Note("drained", {"by": self.why}) if self.on else Note("undrained")]

@@ -128,3 +128,11 @@ class Unrecorded:
         """Return the leases whose outcome is not recorded yet."""
         batches = [*[batch for _, batch in self._in_flight.values()], self._gathered]
         return [Lease(outcome[0], outcome[1]) for batch in batches for outcome in batch]
+
+    def facts(self) -> dict[str, int]:
+        """Return how they stand, for people and probes."""
+        return {
+            "outcomes_unrecorded": len(self),
+            "outcomes_recorded": self.recorded,
+            "outcomes_not_taken": self.not_taken,
+        }

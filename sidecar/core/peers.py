@@ -142,3 +142,11 @@ class Peers:
     def handlers_of(self, connection: int) -> list[str]:
         """Return the handlers that one connection declared."""
         return [d.handler for d in self._declared.get(connection, ())]
+
+    def facts(self) -> dict[str, int]:
+        """Return how many there are, for people and probes."""
+        return {
+            "connections": len(self),
+            "services": self.services,
+            "handlers": len(self.declarations()),
+        }

@@ -7,38 +7,12 @@ latest, so that whatever arises in one turn leaves in few messages.
 
 from collections.abc import Callable, Sequence
 
+from protocol import messages as m
 from protocol.errors import CODES
 from protocol.limits import FRAME_BYTES_MAX
-from protocol.messages import (
-    Accepted,
-    Answer,
-    Attach,
-    Attached,
-    Beat,
-    Cancel,
-    Demand,
-    Drain,
-    Goodbye,
-    Grant,
-    Inspect,
-    Inspected,
-    Message,
-    Outcome,
-    Outcomes,
-    Progress,
-    Query,
-    Recorded,
-    Refused,
-    Revoke,
-    Revoked,
-    Submit,
-    Validity,
-    Welcome,
-)
 from sidecar.core import events as e
 from sidecar.core.demand import Demand as Asked
-from sidecar.core.drain import Drain as End
-from sidecar.core.drain import Stage
+from sidecar.core.drain import Drain, Stage
 from sidecar.core.evidence import Evidence
 from sidecar.core.hold import Hold
 from sidecar.core.holdings import Holdings
@@ -81,7 +55,7 @@ class Sidecar:
         self._submissions = Submissions(terms, self._spool)
         self._questions = Questions(terms)
         self._peers = Peers(identity.service, terms.attach_ms)
-        self._drain = End(terms)
+        self._drain = Drain(terms)
         self._hold = Hold()
         self._outbox = Outbox()
         self._statements = Statements(
@@ -147,47 +121,47 @@ class Sidecar:
         if held:
             self._notes.append(e.Note("leases_lost", {"count": held, "reason": reason}))
 
-    def _end(self, outcomes: list[Outcome]) -> None:
+    def _end(self, outcomes: list[m.Outcome]) -> None:
         """Take what leases came to, and keep it until it is recorded."""
         self._progress.ended(outcomes)
         self._unrecorded.add(outcomes)
 
     # --- From the coordinator ------------------------------------------------------------------
 
-    def _from_coordinator(self, now_ms: int, message: Message) -> None:  # noqa: PLR0912
+    def _from_coordinator(self, now_ms: int, message: m.Message) -> None:  # noqa: PLR0912
         match message:
-            case Grant():
+            case m.Grant():
                 if self._link.takes(now_ms, message):
                     self._grant(message)
-            case Recorded():
+            case m.Recorded():
                 round_trip_ms = self._unrecorded.record(now_ms, message)
                 self._progress.recorded(self._unrecorded.leases)
                 if round_trip_ms is not None:
                     self._asked.took(round_trip_ms)
-            case Accepted(verdicts):
+            case m.Accepted(verdicts):
                 self._outbox.verdicts(self._submissions.answer(now_ms, verdicts))
-            case Answer(replies):
+            case m.Answer(replies):
                 self._outbox.replies(self._questions.answer(replies))
-            case Beat():
+            case m.Beat():
                 self._link.beat(now_ms, message)
-                self._say_hold()
-            case Drain():
+                self._notes += self._hold.say()
+            case m.Drain():
                 self._drained(message)
-            case Welcome():
+            case m.Welcome():
                 if self._link.welcome(now_ms, message):
                     self._welcomed(now_ms, message)
-            case Revoke(revoked):
+            case m.Revoke(revoked):
                 for lease in revoked:
                     self._revoke(now_ms, lease)
-            case Refused():
+            case m.Refused():
                 self._link.refused(now_ms, message)
-            case Goodbye(reason):
+            case m.Goodbye(reason):
                 self._notes.append(e.Note("coordinator_leaves", {"reason": reason}))
             case _:
                 name = type(message).__name__
                 self._notes.append(e.Note("unexpected_message", {"message": name}))
 
-    def _grant(self, message: Grant) -> None:
+    def _grant(self, message: m.Grant) -> None:
         for handler, tasks in message.groups:
             self._asked.granted(handler, len(tasks))
             self._statements.touch((handler,))
@@ -195,7 +169,7 @@ class Sidecar:
         if self._takes_nothing:
             self._end(self._holdings.give_back())
 
-    def _revoke(self, now_ms: int, lease: Revoked) -> None:
+    def _revoke(self, now_ms: int, lease: m.Revoked) -> None:
         if lease.reason != _CANCELLED:
             self._end_leases(now_ms, [lease[:2]], lease.reason)
             return
@@ -208,7 +182,7 @@ class Sidecar:
         self._outbox.revoke(self._holdings.revoke(leases, reason, stop_by_ms))
         self._progress.drop([(lease[0], lease[1]) for lease in leases])
 
-    def _welcomed(self, now_ms: int, message: Welcome) -> None:
+    def _welcomed(self, now_ms: int, message: m.Welcome) -> None:
         if message.resumed:
             self._end_leases(now_ms, message.lost, _LEASE_LOST)
         else:
@@ -223,11 +197,11 @@ class Sidecar:
 
     # --- From apps and services ----------------------------------------------------------------
 
-    def _from_local(self, now_ms: int, connection: int, message: Message) -> None:
+    def _from_local(self, now_ms: int, connection: int, message: m.Message) -> None:
         if not self._peers.known(connection):
             return  # It was turned away; what it had sent before it knew is dropped.
         try:
-            if isinstance(message, Attach):
+            if isinstance(message, m.Attach):
                 self._attach(connection, message)
             elif self._peers.attached(connection):
                 self._from_attached(now_ms, connection, message)
@@ -236,9 +210,9 @@ class Sidecar:
         except Refusal as refusal:
             self._turn_away(now_ms, connection, refusal)
 
-    def _from_attached(self, now_ms: int, connection: int, message: Message) -> None:
+    def _from_attached(self, now_ms: int, connection: int, message: m.Message) -> None:
         match message:
-            case Outcomes(_, outcomes):
+            case m.Outcomes(_, outcomes):
                 counted, finished = self._holdings.settle(now_ms, connection, outcomes)
                 self._end(counted)
                 for handler, count in finished:
@@ -246,40 +220,40 @@ class Sidecar:
                     self._statements.touch((handler,))
                 if process := self._evidence.process_of(connection):
                     self._of_processes.append(e.Finished(process, len(outcomes)))
-            case Submit(batches):
+            case m.Submit(batches):
                 for verdict in self._submissions.submit(now_ms, connection, batches):
                     self._outbox.verdicts([(connection, verdict)])
-            case Demand(limits):
+            case m.Demand(limits):
                 for handler, total in limits:
                     self._demand(connection, handler, total)
-            case Query(questions):
+            case m.Query(questions):
                 behind = self._spool.last_number
                 for reply in self._questions.ask(now_ms, connection, questions, behind):
                     self._outbox.replies([(connection, reply)])
             case _:
                 self._seldom_from_attached(now_ms, connection, message)
 
-    def _seldom_from_attached(self, now_ms: int, connection: int, message: Message) -> None:
+    def _seldom_from_attached(self, now_ms: int, connection: int, message: m.Message) -> None:
         match message:
-            case Progress(updates):
+            case m.Progress(updates):
                 self._progress.take(
                     now_ms, updates, lambda key: self._holdings.holds(connection, key)
                 )
-            case Cancel(requests):
+            case m.Cancel(requests):
                 behind = self._spool.last_number
                 for reply in self._questions.cancel(now_ms, connection, requests, behind):
                     self._outbox.replies([(connection, reply)])
-            case Inspect():
+            case m.Inspect():
                 facts = self.facts(now_ms) | self.facts_of_fleet(now_ms)
-                self._outbox.first(connection, Inspected(facts))
-            case Goodbye():
+                self._outbox.first(connection, m.Inspected(facts))
+            case m.Goodbye():
                 self._forget(now_ms, connection)
                 self._close.append(connection)
             case _:
                 name = type(message).__name__
                 raise Refusal("malformed", f"{name} is not sent to a sidecar by apps or services")
 
-    def _attach(self, connection: int, message: Attach) -> None:
+    def _attach(self, connection: int, message: m.Attach) -> None:
         if self._drain.begun and message.declarations:
             raise Refusal("stopping", "this sidecar stops and takes no more services")
         version = self._peers.attach(connection, message)
@@ -289,9 +263,9 @@ class Sidecar:
             self._of_processes.append(e.Serving(process))
         if message.declarations:
             self._statements.handlers_due = True
-        self._outbox.first(connection, Attached(version, self._identity.sidecar, FRAME_BYTES_MAX))
+        self._outbox.first(connection, m.Attached(version, self._identity.sidecar, FRAME_BYTES_MAX))
         if message.declarations and self._link.deadline_ms < NEVER_MS:
-            self._outbox.first(connection, Validity(self._link.deadline_ms))
+            self._outbox.first(connection, m.Validity(self._link.deadline_ms))
 
     def _demand(self, connection: int, handler: str, total: int) -> None:
         lane = self._holdings.lane(connection, handler)
@@ -305,7 +279,7 @@ class Sidecar:
             return
         self._forget(now_ms, connection)
         retry_ms = _STOPPING_RETRY_MS if CODES[refusal.code].retry else 0
-        self._outbox.last(connection, Refused(refusal.code, refusal.detail, retry_ms))
+        self._outbox.last(connection, m.Refused(refusal.code, refusal.detail, retry_ms))
         self._close.append(connection)
         facts: dict[str, int | str] = {"code": refusal.code, "detail": refusal.detail}
         self._notes.append(e.Note("connection_refused", {"connection": connection, **facts}))
@@ -329,24 +303,19 @@ class Sidecar:
     def _takes_nothing(self) -> bool:
         return self._drain.begun or self._hold.on
 
-    def _drained(self, message: Drain) -> None:
+    def _drained(self, message: m.Drain) -> None:
         if not self._link.open or message.session != self._link.session:
             return
         if self._hold.take(message):
             if message.on:
                 self._take_back()
             self._statements.demand_due = True
-        self._say_hold()
+        self._notes += self._hold.say()
 
     def _take_back(self) -> None:
         """Give back what has not begun."""
         self._end(self._holdings.give_back())
         self._outbox.recall(self._holdings.recall())
-
-    def _say_hold(self) -> None:
-        """Say once that it is drained, or is so no more; a WELCOME alone does not tell that."""
-        if self._hold.unsaid:
-            self._notes.append(self._hold.say(self._holdings.counts()))
 
     # --- The end -------------------------------------------------------------------------------
 
@@ -379,7 +348,7 @@ class Sidecar:
         if self._link.deadline_ms not in (self._told_valid_ms, NEVER_MS):
             self._told_valid_ms = self._link.deadline_ms
             for connection in self._peers.serving:
-                self._outbox.first(connection, Validity(self._told_valid_ms))
+                self._outbox.first(connection, m.Validity(self._told_valid_ms))
         handed = self._holdings.dispatch(now_ms)
         self._outbox.tasks(handed)
         self._end(self._holdings.unwanted())
@@ -419,7 +388,7 @@ class Sidecar:
         self._of_processes.append(e.Stuck(process, at_once))
         self._statements.touch(self._peers.handlers_of(connection))
 
-    def _to_coordinator(self, now_ms: int) -> list[Message]:
+    def _to_coordinator(self, now_ms: int) -> list[m.Message]:
         link = self._link
         if link.hello_due(now_ms):
             held = self._holdings.leases() + self._evidence.leases()
@@ -435,9 +404,9 @@ class Sidecar:
 
     def _say_goodbye(self, effects: e.Effects) -> None:
         if self._link.open:
-            effects.to_coordinator.append(Goodbye("stopping"))
+            effects.to_coordinator.append(m.Goodbye("stopping"))
         for connection in self._peers.all:
-            self._outbox.last(connection, Goodbye("stopping"))
+            self._outbox.last(connection, m.Goodbye("stopping"))
         self._notes.append(e.Note("drain_ended", {"unrecorded": len(self._unrecorded)}))
 
     def next_due_ms(self) -> int | None:
@@ -465,13 +434,9 @@ class Sidecar:
             **self._link.facts(now_ms),
             "draining": int(self._drain.begun),
             "drained_by": self._hold.why,
-            "connections": len(self._peers),
-            "services": self._peers.services,
-            "handlers": len(self._peers.declarations()),
+            **self._peers.facts(),
             **self._holdings.counts(),
-            "outcomes_unrecorded": len(self._unrecorded),
-            "outcomes_recorded": self._unrecorded.recorded,
-            "outcomes_not_taken": self._unrecorded.not_taken,
+            **self._unrecorded.facts(),
             "outcomes_late": self._holdings.late,
             "progress_kept": len(self._progress),
             "tasks_granted": self._asked.granted_total,

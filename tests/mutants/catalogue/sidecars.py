@@ -108,7 +108,7 @@ MUTANTS = (
         [
             Edit(
                 "sidecar.core.sidecar",
-                "        if self._drain.begun:\n"
+                "        if self._takes_nothing:\n"
                 "            self._end(self._holdings.give_back())\n\n",
                 "        if False:\n            self._end(self._holdings.give_back())\n\n",
             )
