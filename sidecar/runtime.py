@@ -45,11 +45,15 @@ from sidecar.invoke.hosts import Hosts
 from sidecar.settings import Settings, Supervision
 from sidecar.spool import SpoolStore
 from sidecar.supervise.supervisor import Supervisor
+from sidecar.tracing.attempts import Attempts
+from sidecar.tracing.start import start as start_tracing
 from sidecar.transport import Transport
 
 SLEEP_MS_MAX = 60_000
 SAY_AGAIN_SECONDS = 10.0
 """How often a wait for the coordinator that goes on is logged."""
+SPANS_SECONDS_MIN, SPANS_SECONDS_MAX = 1.0, 2.0
+"""How long the end waits for spans to be sent: the least of it where the drain was used up."""
 ALARMS = frozenset(
     {"session_lost", "leases_lost", "refused", "welcome_refused", "connection_refused"}
     | {"unexpected_message", "message_too_large", "connection_does_not_read", "attempts_stopped"}
@@ -68,6 +72,7 @@ class Process:
         spool: The spool's store, open; None when there shall be none.
         contents: What was in it.
         line: Called with each line that a supervised process writes to stderr.
+        traced: Makes spans of attempts; None when there shall be none.
     """
 
     def __init__(
@@ -77,8 +82,10 @@ class Process:
         contents: SpoolContents | None = None,
         *,
         line: Callable[[str], None],
+        traced: Attempts | None = None,
     ) -> None:
         self._settings = settings
+        self._traced = traced
         self._spool = spool
         self._spooling: asyncio.Task[None] | None = None
         self._log = log.logger("sidecar").bind(service=settings.service, sidecar=settings.name)
@@ -97,6 +104,7 @@ class Process:
                 spool_after_ms=settings.spool_after_ms,
                 spool_bytes_max=settings.spool_bytes_max,
                 spool_age_ms=settings.spool_age_ms,
+                attempts_told=traced is not None,
             ),
             contents,
         )
@@ -141,6 +149,8 @@ class Process:
         self._shortage = Shortage()
         self._signals = 0
         self._waiting_since = 0.0
+        self._end_by = 0.0
+        """By when the drain shall be over."""
         self._ending: asyncio.Task[None] | None = None
         """Waits, after the drain, for the processes to end."""
 
@@ -167,7 +177,8 @@ class Process:
     def _facts(self, now_ms: int) -> dict[str, int | str]:
         """Return what there is to know beside the core's own facts."""
         fleet = {} if self._supervisor is None else self._supervisor.facts(now_ms)
-        return fleet | self._hosts.facts()
+        spans = {} if self._traced is None else self._traced.facts()
+        return fleet | self._hosts.facts() | spans
 
     def _served_by(self, pid: int) -> None:
         """Take note of the process that listens for what is pushed."""
@@ -209,10 +220,14 @@ class Process:
             if self._ending is not None:
                 self._ending.cancel()
             self._hosts.stop()
+            if self._traced is not None:
+                self._traced.stop(self._seconds_for_spans())
             if self._supervisor is not None:
                 await self._supervisor.close()
             await self._gateway.stop()
             self._transport.stop()
+            if self._traced is not None:
+                await self._traced.stopped()
             self._log.info("stopped", **self._core.facts(now_ms()))
 
     # In
@@ -243,6 +258,7 @@ class Process:
         self._signals += 1
         if self._signals == 1:
             self._log.info("stopping", drain_ms=self._settings.drain_ms)
+            self._end_by = time.monotonic() + (self._settings.drain_ms + Terms().end_ms) / 1000
             self._step(Drain())
             self._hosts.drain()
             self._turned()
@@ -251,6 +267,12 @@ class Process:
         else:
             self._log.warning("stopping_at_once", detail="what is held runs out by itself")
             self._finish()
+
+    def _seconds_for_spans(self) -> float:
+        """Return how long the end may wait for the last spans to be sent."""
+        if self._signals > 1:
+            return 0.0
+        return max(SPANS_SECONDS_MIN, min(SPANS_SECONDS_MAX, self._end_by - time.monotonic()))
 
     # Out
 
@@ -263,6 +285,8 @@ class Process:
         effects = self._core.flush(now_ms())
         for note in effects.notes:
             self._note(note)
+        if self._traced is not None:
+            self._traced.turn(effects)
         if effects.reconnect:
             self._transport.reconnect()
         for message in effects.to_coordinator:
@@ -387,16 +411,17 @@ def run(settings: Settings) -> int:
         SidecarError: It cannot start; the text says what to do.
     """
     writer = log.set_up(settings.log_format, settings.log_level)
+    traced = start_tracing(settings.tracing, settings.service, settings.name, settings.coordinator)
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)  # Tasks are freed by their reference counts.
     start = uvloop.run if settings.event_loop == "uvloop" else asyncio.run
-    start(_run(settings, writer.msg))
+    start(_run(settings, writer.msg, traced))
     return 0
 
 
-async def _run(settings: Settings, line: Callable[[str], None]) -> None:
+async def _run(settings: Settings, line: Callable[[str], None], traced: Attempts | None) -> None:
     if settings.spool_dir is None:
-        await Process(settings, line=line).run()
+        await Process(settings, line=line, traced=traced).run()
         return
     spool = SpoolStore(settings.spool_dir, bytes_max=settings.spool_bytes_max)
     contents = await spool.open()
@@ -413,6 +438,6 @@ async def _run(settings: Settings, line: Callable[[str], None]) -> None:
             spool=str(settings.spool_dir),
         )
     try:
-        await Process(settings, spool, contents, line=line).run()
+        await Process(settings, spool, contents, line=line, traced=traced).run()
     finally:
         await spool.close()

@@ -15,10 +15,14 @@ from protocol.settings import Kind, Setting, SettingsError, Values, resolve
 from sidecar.invoke import handlers
 from sidecar.invoke.address import BadAddress, parse
 from sidecar.invoke.hosts import Invoking
+from sidecar.tracing.relation import AUTO, RELATIONS, Tracing
 
 PREFIX = "PILLION_SIDECAR_"
 _SECOND = limits.SECOND_MS
 _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):([0-9]{1,5})")
+_ENDPOINT = re.compile(
+    r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]{1,5})?(/[A-Za-z0-9_.~%/-]*)?"
+)
 
 TABLE = (
     Setting("service", Kind.TEXT, None, "The service beside which this sidecar runs; required."),
@@ -172,6 +176,21 @@ TABLE = (
         high=3600 * _SECOND,
     ),
     Setting(
+        "otel_endpoint",
+        Kind.TEXT,
+        None,
+        "Collector that gets a span of each attempt by OTLP/HTTP, such as http://127.0.0.1:4318; "
+        "none by default. Needs pip install 'pillion[otel]', which reads the usual OTEL_* as well.",
+    ),
+    Setting(
+        "trace_relation",
+        Kind.CHOICE,
+        AUTO,
+        "What a span is to its submitter's trace: child, or a trace of its own that has a link to "
+        "it; auto is child for attempts within 30 s of the submission.",
+        choices=RELATIONS,
+    ),
+    Setting(
         "event_loop",
         Kind.CHOICE,
         "uvloop",
@@ -237,6 +256,8 @@ class Settings:
     """None if the service is started by other means."""
     invoking: Invoking
     """The handlers that are not invoked natively."""
+    tracing: Tracing | None
+    """None if no spans are made."""
 
 
 def _default_socket(service: str) -> Path:
@@ -309,7 +330,7 @@ def build(values: Values, command: Sequence[str] = ()) -> Settings:
     name = values.text_or_none("name") or f"{socket.gethostname()}-{os.getpid()}"
     if len(name) > limits.ERROR_TYPE_CHARS_MAX:
         problems.append(f"name has {len(name)} characters; at most {limits.ERROR_TYPE_CHARS_MAX}")
-    problems += _command_problems(values, command)
+    problems += _command_problems(values, command) + _endpoint_problems(values)
     if problems or service is None:
         raise SettingsError(problems)
     socket_path = Path(values.text_or_none("socket") or _default_socket(service))
@@ -334,6 +355,7 @@ def build(values: Values, command: Sequence[str] = ()) -> Settings:
         log_level=values.text("log_level"),
         supervision=_supervision(values, command),
         invoking=invoking,
+        tracing=_tracing(values),
     )
 
 
@@ -355,6 +377,28 @@ def _invoking(values: Values, service: str, socket_path: Path) -> Invoking:
     except BadAddress as error:
         raise SettingsError([f"app = {error}"]) from None
     return Invoking(served, address, discover)
+
+
+def _tracing(values: Values) -> Tracing | None:
+    endpoint = values.text_or_none("otel_endpoint")
+    return None if endpoint is None else Tracing(endpoint, values.text("trace_relation"))
+
+
+def _endpoint_problems(values: Values) -> list[str]:
+    endpoint = values.text_or_none("otel_endpoint")
+    if endpoint is None:
+        return []
+    if "@" in endpoint:
+        return [
+            "otel_endpoint: a collector's address holds no secret, since it is shown and logged; "
+            "give it by OTEL_EXPORTER_OTLP_HEADERS"
+        ]
+    if _ENDPOINT.fullmatch(endpoint) is None:
+        return [
+            f"otel_endpoint = {endpoint[:80]!r} ({values['otel_endpoint'].origin}): expected "
+            "http://HOST:PORT or https://HOST, such as http://127.0.0.1:4318"
+        ]
+    return []
 
 
 def _command_problems(values: Values, command: Sequence[str]) -> list[str]:

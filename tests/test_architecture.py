@@ -57,6 +57,7 @@ RANKS = {
         "spool": 2,
         "gateway": 2,
         "supervise": 2,
+        "tracing": 2,
         "sdk": 2,
         "http": 3,
         "invoke": 4,

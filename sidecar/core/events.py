@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from protocol.errors import ProtocolError
-from protocol.messages import Failure, Lease, Message, Outcome
+from protocol.messages import Failure, Lease, Message, Outcome, OutcomeKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +152,21 @@ class Note:
     facts: dict[str, int | str] = field(default_factory=dict)
 
 
+class Ended(NamedTuple):
+    """The end of one lease, for traces."""
+
+    id: bytes
+    token: int
+    kind: OutcomeKind | None
+    """None: it ended without an outcome."""
+    error_type: str
+    """Why it did not succeed, or why it ended; empty if it did."""
+    run_us: int
+    """How long the attempt ran; 0 if it never began, or nobody can tell."""
+    since_ms: int
+    """When it began, as the sidecar counts it; -1 if it has not seen it begin."""
+
+
 @dataclass(frozen=True, slots=True)
 class SpoolContents:
     """What the shell found in its store at the start."""
@@ -202,5 +217,7 @@ class Effects:
     close: list[int] = field(default_factory=list)
     """Connections to close once what stands before them in ``to_local`` is written."""
     processes: list[OfProcess] = field(default_factory=list)
+    ended: list[Ended] = field(default_factory=list)
+    """What attempts came to, if ``Terms.attempts_told``."""
     stopped: bool = False
     """The drain is over: send what is above, then exit."""

@@ -20,6 +20,7 @@ from sidecar.core.endings import abandoned, returned, unanswered
 from sidecar.core.lane import Key, Lane, Standing
 from sidecar.core.sharing import share
 from sidecar.core.terms import NEVER_MS
+from sidecar.core.witness import Witness
 
 _LEASE_STANDS = (Standing.TIMED_OUT, Standing.CANCELLED)
 
@@ -34,7 +35,8 @@ class Holdings:
     connection names, there either in ``waiting`` or in ``begun``.
     """
 
-    def __init__(self, cancel_grace_ms: int) -> None:
+    def __init__(self, cancel_grace_ms: int, witness: Witness | None = None) -> None:
+        self._witness = witness or Witness()
         self._cancel_grace_ms = cancel_grace_ms
         self._lanes: dict[str, list[Lane]] = {}
         self._where: dict[int, dict[Key, Lane]] = {}
@@ -147,6 +149,8 @@ class Holdings:
         Returns:
             The outcomes that count, and how many tasks of each handler are finished.
         """
+        if self._witness.listens:
+            self._witness.saw(self._began_ms([o[:2] for o in outcomes], connection))
         where = self._where[connection]
         counted = []
         touched: dict[Lane, None] = {}
@@ -173,6 +177,16 @@ class Holdings:
             self.due_ms = min(self.due_ms, lane.begin(now_ms))
         return counted, [(lane.handler, lane.take_done()) for lane in touched]
 
+    def _began_ms(self, keys: Iterable[Key], connection: int | None = None) -> dict[Key, int]:
+        """Return when attempts began, on one connection or any: of those that go on."""
+        places = self._where.values() if connection is None else (self._where[connection],)
+        stamps = [(k, where[k].begun.get(k)) for where in places for k in keys if k in where]
+        return {
+            key: stamp.since_ms
+            for key, stamp in stamps
+            if stamp is not None and stamp.standing is not Standing.GONE
+        }
+
     # --- The end of leases ---------------------------------------------------------------------
 
     def revoke(self, leases: Iterable[Key], reason: str, stop_by_ms: int = NEVER_MS) -> Revocations:
@@ -181,6 +195,9 @@ class Holdings:
         In a supervised process an attempt must have ended by ``stop_by_ms``, and by when its
         timeout and the grace have passed.
         """
+        if self._witness.listens:
+            leases = [(lease[0], lease[1]) for lease in leases]
+            self._witness.lost(leases, self._began_ms(leases), reason)
         told: Revocations = []
         elsewhere = set()
         for lease in leases:

@@ -28,6 +28,7 @@ from sidecar.core.spool import Spool
 from sidecar.core.statements import Statements
 from sidecar.core.submissions import Submissions
 from sidecar.core.terms import NEVER_MS, Identity, Terms
+from sidecar.core.witness import Witness
 
 _STOPPING_RETRY_MS = 1_000
 _LEASE_LOST = "lease-lost"
@@ -46,7 +47,8 @@ class Sidecar:
     ) -> None:
         self._identity = identity
         self._link = Link(identity)
-        self._holdings = Holdings(terms.cancel_grace_ms)
+        self._witness = Witness(listens=terms.attempts_told)
+        self._holdings = Holdings(terms.cancel_grace_ms, self._witness)
         self._evidence = Evidence()
         self._asked = Asked()
         self._unrecorded = Unrecorded()
@@ -66,8 +68,7 @@ class Sidecar:
         self._told_valid_ms = NEVER_MS
         """Until when services believe that leases hold."""
         self._keeping = Keeping(terms, self._spool, self._unrecorded)
-        if spooled is not None:
-            self._unrecorded.restore(spooled.outcomes)
+        self._unrecorded.restore(() if spooled is None else spooled.outcomes)
         self._of_processes: list[e.OfProcess] = []
         self.facts_of_fleet: Callable[[int], dict[str, int | str]] = lambda _: {}
         """What there is to know of supervised processes at a time; another core's, where it is."""
@@ -125,6 +126,7 @@ class Sidecar:
         """Take what leases came to, and keep it until it is recorded."""
         self._progress.ended(outcomes)
         self._unrecorded.add(outcomes)
+        self._witness.ended(outcomes)
 
     # --- From the coordinator ------------------------------------------------------------------
 
@@ -261,8 +263,7 @@ class Sidecar:
         self._holdings.open(connection, message.slots, killable=process > 0)
         if process and message.declarations:
             self._of_processes.append(e.Serving(process))
-        if message.declarations:
-            self._statements.handlers_due = True
+        self._statements.handlers_due |= bool(message.declarations)
         self._outbox.first(connection, m.Attached(version, self._identity.sidecar, FRAME_BYTES_MAX))
         if message.declarations and self._link.deadline_ms < NEVER_MS:
             self._outbox.first(connection, m.Validity(self._link.deadline_ms))
@@ -286,8 +287,7 @@ class Sidecar:
 
     def _forget(self, now_ms: int, connection: int) -> None:
         handlers = self._peers.handlers_of(connection)
-        if self._peers.close(connection):
-            self._statements.handlers_due = True
+        self._statements.handlers_due |= self._peers.close(connection)
         begun, unused = self._holdings.close(now_ms, connection)
         self._end(self._evidence.close(now_ms, connection, begun) + unused)
         self._submissions.forget(connection)
@@ -362,6 +362,7 @@ class Sidecar:
         effects.close, self._close = self._close, []
         effects.reconnect, self._link.reconnect = self._link.reconnect, False
         effects.processes, self._of_processes = self._of_processes, []
+        effects.ended = self._witness.take()
         effects.notes = self._notes + self._link.notes + self._spool.notes
         self._notes, self._link.notes, self._spool.notes = [], [], []
         return effects

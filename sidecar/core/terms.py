@@ -60,3 +60,5 @@ class Terms:
     submit_bytes_in_flight_max: int = 8 * limits.MIB
     """Unanswered submissions on their way: heartbeats must not queue behind more than this."""
     questions_max: int = limits.WAITERS_PER_SESSION_MAX
+    attempts_told: bool = False
+    """Whether ``Effects.ended`` tells the end of each attempt."""

@@ -1,0 +1,1 @@
+"""Spans of attempts, if they are asked for; nothing here is loaded otherwise."""
