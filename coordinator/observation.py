@@ -34,6 +34,8 @@ class Observation:
         """Messages that broke the protocol."""
         self.copying = False
         """Whether a backup is under way."""
+        self.copy_stopped = ""
+        """Why the latest one ended before it was whole; empty if it did not."""
         self.stopping = False
 
     def noted(self, now: Now, effects: Effects) -> None:

@@ -347,13 +347,13 @@ class Coordinator:
         settings = self._settings
         if stats.used_bytes > settings.store_bytes_max:
             return (
-                f"the store holds {format_size(stats.used_bytes)} of "
-                f"{format_size(settings.store_bytes_max)} allowed; raise store_bytes_max and "
+                f"the store holds {stats.used_bytes >> 20} MiB of "
+                f"{settings.store_bytes_max >> 20} MiB allowed; raise store_bytes_max and "
                 "store_map_size, shorten the retention, or let tasks finish"
             )
         if stats.disk_total_bytes and stats.disk_free_bytes < settings.disk_free_bytes_min:
             return (
-                f"the store's disk has {format_size(stats.disk_free_bytes)} free, less than "
+                f"the store's disk has {stats.disk_free_bytes >> 20} MiB free, less than "
                 f"disk_free_min {format_size(settings.disk_free_bytes_min)}; free some space"
             )
         return ""

@@ -98,6 +98,10 @@ def _copy(values: Values, partial: Path, rate_mib: int) -> tuple[bool, int]:
     progress = Progress("copying", plan["bytes"])
     try:
         return True, write_durably(api.stream("/v1/backup", query), partial, progress)
+    except Unreachable as unreachable:
+        # Raises in its turn if the coordinator is gone.
+        why = api.get("/v1/backup/plan")["stopped"]
+        raise Unreachable(f"the backup was stopped: {why}" if why else str(unreachable)) from None
     finally:
         progress.close()
 

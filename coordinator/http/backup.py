@@ -19,6 +19,8 @@ from protocol import log
 
 MEDIA_TYPE = "application/octet-stream"
 RATE_MIB = 32
+LOOK_SECONDS = 0.1
+"""While it waits, it looks so often at how much the store has grown."""
 ROOM_BYTES_MIN = 2**20
 RATE_MIB_MAX = 100_000
 PARAMETERS = (Parameter("mib_per_second", "How fast to copy", int, RATE_MIB, 1, RATE_MIB_MAX),)
@@ -34,6 +36,8 @@ class BackupPlan:
     grows_by_max: int
     """By how much the store's file may grow meanwhile; then the backup is stopped."""
     possible: bool
+    stopped: str
+    """Why the latest backup ended before it was whole; empty if it did not."""
 
 
 async def plan(access: Access, request: Request) -> BackupPlan:
@@ -46,6 +50,7 @@ async def plan(access: Access, request: Request) -> BackupPlan:
         seconds=round(stats.used_bytes / (request.query["mib_per_second"] * 2**20), 1),
         grows_by_max=room,
         possible=room >= ROOM_BYTES_MIN,
+        stopped=access.observation.copy_stopped,
     )
 
 
@@ -71,7 +76,7 @@ def backup(access: Access, request: Request) -> AsyncIterator[bytes]:
 async def _stream(access: Access, room: int, rate: int) -> AsyncIterator[bytes]:
     seen, logger = access.observation, log.logger("backup")
     allowed = seen.stats.file_bytes + room
-    began, size, why = time.monotonic(), 0, "its client has gone"
+    began, size, why = time.monotonic(), 0, "its client has gone, or takes nothing"
     seen.copying = True
     logger.info("backup_began", bytes=seen.stats.used_bytes, store_may_grow_by=room)
     copying = Copying(access.copy)
@@ -85,18 +90,22 @@ async def _stream(access: Access, room: int, rate: int) -> AsyncIterator[bytes]:
                 return
             yield part
             size += len(part)
-            if seen.stopping or seen.stats.file_bytes > allowed:
-                grown = f"the store has grown by {room >> 20} MiB meanwhile, half of its room"
-                why = "the coordinator stops" if seen.stopping else grown
-                raise Cut(why)
-            ahead = began + size / rate - time.monotonic()
-            if ahead > 0:
-                await asyncio.sleep(ahead)
+            due = began + size / rate
+            while True:
+                await access.measure()
+                if seen.stopping or seen.stats.file_bytes > allowed:
+                    grown = f"the store has grown by {room >> 20} MiB meanwhile, half of its room"
+                    why = "the coordinator stops" if seen.stopping else grown
+                    raise Cut(why)
+                ahead = due - time.monotonic()
+                if ahead <= 0:
+                    break
+                await asyncio.sleep(min(ahead, LOOK_SECONDS))
     finally:
         if reading is not None and not reading.done():
             await asyncio.wait([reading])
         await asyncio.to_thread(copying.close)
-        seen.copying = False
+        seen.copying, seen.copy_stopped = False, why
         fields = {"bytes": size, "seconds": round(time.monotonic() - began, 2)}
         if why:
             logger.warning("backup_stopped", detail=why, **fields)

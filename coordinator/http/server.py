@@ -30,6 +30,9 @@ from protocol import log
 STOP_SECONDS = 1.0
 """How long requests under way have when the coordinator stops."""
 BODY_BYTES_MAX = 64 * 1024
+STALLED_SECONDS = 30.0
+"""How long whoever asked for a stream may take nothing of it. A copy of the store that goes on for
+ever would keep all that is deleted meanwhile."""
 
 
 class HttpServer:
@@ -163,10 +166,10 @@ class HttpServer:
         await response.prepare(request)
         try:
             async for line in lines:
-                await response.write(line)
+                await asyncio.wait_for(response.write(line), STALLED_SECONDS)
         except ConnectionError:
             pass  # Whoever watched has gone.
-        except (Cut, StoreError):
+        except (Cut, StoreError, TimeoutError):
             if request.transport is not None:
                 request.transport.abort()  # Its last chunk is missing, which is how it is seen.
         finally:

@@ -15,6 +15,7 @@ import lmdb
 import pytest
 
 from coordinator.store.snapshot import Snapshot
+from sidecar import Client, NewTask, PillionError
 from tests.support.filled_store import fill
 from tests.support.process import ROOT, Process
 from tests.support.processes import Coordinator, System
@@ -22,7 +23,11 @@ from tests.support.processes import Coordinator, System
 TASKS = 4_000
 SECONDS = 60.0
 FAILED, USAGE, NOT_FOUND, CONFLICT, NO_ROOM = 1, 2, 3, 4, 75
+UNREACHABLE = 5
 MAP_BYTES = 2**30
+SMALL_MAP_BYTES = 2**26
+PARCEL_BYTES = 2**16
+PARCEL = NewTask(handler="mail.h01", payload=b"x" * PARCEL_BYTES)
 
 
 class Done(NamedTuple):
@@ -278,6 +283,30 @@ def test_backup_is_refused_where_the_store_has_no_room_to_grow(system: System) -
 
     assert refused.code == NO_ROOM and "can grow by 0 KiB" in refused.err
     assert not list(system.folder.glob("saved*"))
+
+
+def test_backup_is_stopped_before_the_store_runs_full_for_it(system: System) -> None:
+    coordinator = filled(system, "--store-map-size", f"{SMALL_MAP_BYTES}")
+    coordinator.start()
+    sidecar = system.sidecar("mail", coordinator)
+    with Client(str(sidecar.socket_path)) as client:
+        client.submit_many([PARCEL] * (SMALL_MAP_BYTES // 8 // PARCEL_BYTES))
+    file = system.folder / "saved.mdb"
+    place = ("--data-dir", str(coordinator.data_folder), "--rate", "1MiB")
+    process = system.add(
+        Process("backup", ["-m", "coordinator", "backup", str(file), *place], system.folder)
+    )
+    coordinator.wait_until(lambda: "backup_began" in coordinator.output(), "has begun")
+
+    with Client(str(sidecar.socket_path)) as client:
+        for _ in range(SMALL_MAP_BYTES * 5 // 8 // PARCEL_BYTES // 8):
+            assert not [x for x in client.submit_many([PARCEL] * 8) if isinstance(x, PillionError)]
+            if not process.running:
+                break
+        process.end_expected = True
+        assert process.wait() == UNREACHABLE
+        assert "the backup was stopped: the store has grown by" in process.output()
+        assert not list(system.folder.glob("saved*"))
 
 
 def test_nobody_gets_a_store_over_tcp_without_a_token(system: System) -> None:

@@ -1,6 +1,7 @@
 """Where the HTTP side listens, and whom it lets in."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import stat
@@ -9,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from coordinator.errors import CoordinatorError
-from coordinator.http import socket_file
+from coordinator.http import server, socket_file
 from coordinator.settings import build, read, read_token
 from coordinator.store.memory_store import MemoryStore
 from protocol.settings import SettingsError
 from tests.coordinator.http.asking import Asked, asking
 from tests.coordinator.running import Running, settings_for
 
+COPY_MIB = 16
 TOKEN = "0123456789abcdef0123"
 
 
@@ -113,6 +115,33 @@ def test_token_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
 def test_path_by_default_that_is_too_long_is_left_out() -> None:
     folder = "/" + "x" * 99
     assert build(read(flags={"data_dir": folder}, environ={})).http_socket is None
+
+
+class _LargeStore(MemoryStore):
+    """Whose copy is more than any buffer between here and its reader takes."""
+
+    def copy(self, descriptor: int) -> None:
+        for _ in range(COPY_MIB):
+            os.write(descriptor, bytes(2**20))
+
+
+def test_copy_that_nobody_takes_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "STALLED_SECONDS", 0.1)
+
+    async def body(asked: Asked) -> None:
+        path = asked.running._settings.http_socket
+        reader, writer = await asyncio.open_unix_connection(path, limit=2**10)
+        target = "/v1/backup?mib_per_second=1000"
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        plan = {"stopped": ""}
+        while not plan["stopped"]:
+            plan = (await asked.get("/v1/backup/plan")).json
+        assert plan["stopped"] == "its client has gone, or takes nothing"
+        with contextlib.suppress(ConnectionError):
+            assert not (await reader.read()).endswith(b"0\r\n\r\n")
+        writer.close()
+
+    asking(body, _LargeStore())
 
 
 class TestSocketFile:
