@@ -19,7 +19,8 @@ class AuditRow:
     owner: str
     """Who did it, by their own word."""
     action: str
-    """gate.pause, gate.drop, gate.lift, gate.end, gate.swept, policy.set, policy.revert."""
+    """gate.pause, gate.drop, gate.lift, gate.end, gate.swept, policy.set, policy.revert,
+    sidecar.drain, sidecar.undrain."""
     target: str
     reason: str
     details: dict[str, Any]

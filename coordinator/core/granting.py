@@ -42,7 +42,9 @@ class Granting:
     # Demand
 
     def demand(self, session: Session, limits: list[Limit]) -> None:
-        """Take a statement of demand."""
+        """Take a statement of demand; that of a drained sidecar counts as none."""
+        if session.drain is not None:
+            return
         for name, total in limits:
             handler = session.handlers.get(name)
             if handler is None:

@@ -2,6 +2,7 @@
 
 from coordinator.core import layout, records
 from coordinator.core.cancelling import Cancelling
+from coordinator.core.draining import Draining
 from coordinator.core.effects import Now, Outgoing
 from coordinator.core.granting import Granting
 from coordinator.core.ledger import Ledger
@@ -26,9 +27,11 @@ class Greeting:
         granting: Granting,
         settlement: Settlement,
         cancelling: Cancelling,
+        draining: Draining,
     ) -> None:
         self._ledger = ledger
         self._cancelling = cancelling
+        self._draining = draining
         self._granting = granting
         self._settlement = settlement
         self._numbers = ledger.config.epoch << 32
@@ -68,6 +71,7 @@ class Greeting:
             software=version.SOFTWARE,
         )
         ledger.send(peer, welcome)
+        self._draining.welcomed(session)
         self._cancelling.remind(session)
         ledger.count("session_resumed" if resumed else "session_opened")
         ledger.note(
@@ -193,6 +197,7 @@ class Greeting:
         session.renew(now.ms)
         self._granting.running(now, session, message.running)
         self._granting.demand(session, message.limits)
+        self._draining.remind(session)
         return Outgoing(session.peer, Beat(session.number, message.clock_ms, session.grant_sent))
 
     def goodbye(self, now: Now, session: Session, reason: str) -> None:

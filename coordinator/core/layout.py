@@ -18,6 +18,7 @@
     a number                    what an operator has done (core.audit)
     d handler when id           a dead letter                 error type, pattern of its message
     b number                    a change of many tasks        (core.bulk)
+    q sidecar                   a drain                       who, why, since when
 
 Numbers are big-endian, so that key order is time order. ``row`` numbers only grow.
 
@@ -117,6 +118,16 @@ def scope_of(key: bytes) -> tuple[str, str]:
     """Return handler and collection in the key of a gate."""
     handler, _, collection = key[1:].decode("utf-8", "replace").partition("\0")
     return handler, collection
+
+
+def drain_key(sidecar: str) -> bytes:
+    """Return the key of a drain; it tells the name, so that this outlasts a damaged value."""
+    return b"q" + sidecar.encode()
+
+
+def drained_sidecar(key: bytes) -> str:
+    """Return the name in the key of a drain."""
+    return key[1:].decode("utf-8", "replace")
 
 
 def override_key(handler: int) -> bytes:

@@ -23,6 +23,7 @@ from protocol.messages import Message, State
 
 if TYPE_CHECKING:
     from coordinator.core.bulk import Bulk
+    from coordinator.core.drains import Drain
 
 LIVE_MAX = 65_536
 """Ready tasks in memory over all queues; beyond it, only queues with demand bring tasks in."""
@@ -56,6 +57,8 @@ class Ledger:
         self.bulks: dict[int, Bulk] = {}
         """Changes of many tasks, under way and the latest that have ended, by number."""
         self.sessions = Sessions()
+        self.drains: dict[str, Drain] = {}
+        """Drains of sidecars, by their name; ``Session.drain`` is the one that concerns it."""
         self.timers = Timers()
         self.waits = Waits()
         self.waiting: dict[bytes, Task] = {}

@@ -58,6 +58,22 @@ class RevertPolicy:
     """As of ``SetPolicy``."""
 
 
+@dataclass(frozen=True, slots=True)
+class DrainSidecar:
+    """Grant nothing to sidecars of a name, until that is lifted."""
+
+    sidecar: str
+    by: By
+
+
+@dataclass(frozen=True, slots=True)
+class UndrainSidecar:
+    """Lift a drain."""
+
+    sidecar: str
+    by: By
+
+
 class Action(Enum):
     """What can be done to a task."""
 
@@ -111,9 +127,9 @@ class MendRow:
     key: bytes
 
 
-Operation = (
-    SetGate | LiftGate | SetPolicy | RevertPolicy | ChangeTask | StartBulk | StopBulk | MendRow
-)
+AtOnce = SetGate | LiftGate | SetPolicy | RevertPolicy | DrainSidecar | UndrainSidecar
+"""Those that are carried out in one step, and answered with the next commit."""
+Operation = AtOnce | ChangeTask | StartBulk | StopBulk | MendRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +137,7 @@ class Refusal:
     """The answer to an operation that changes nothing."""
 
     code: str
-    """unknown_gate, too_many_gates, unknown_handler or invalid_policy."""
+    """One of ``coordinator.http.problems.CODES``."""
     detail: str
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from coordinator.core import bulk, layout, records
+from coordinator.core.draining import drain_of, row_of
 from coordinator.core.dropping import Dropping
 from coordinator.core.effects import GetMany, Now, Scan
 from coordinator.core.gates import Scope
@@ -51,7 +52,10 @@ class Recovery:
     def begin(self) -> None:
         """Ask for the first page; the rest follows by itself until ``done``."""
         self._ledger.timers.begin_recovery()
-        self._scan(b"o", self._take_gates, self._handler_names)
+        self._scan(b"o", self._take_gates, self._drains)
+
+    def _drains(self) -> None:
+        self._scan(b"q", self._take_drains, self._handler_names)
 
     def _handler_names(self) -> None:
         self._scan(b"m", self._take_names, self._handlers)
@@ -191,6 +195,16 @@ class Recovery:
                 self._alarm("gate", str(Scope(*layout.scope_of(key))), error)
             self._ledger.gates.put(gate_of(key, fields))
 
+    def _take_drains(self, _: Now, rows: list[tuple[bytes, bytes]]) -> None:
+        for key, value in rows:
+            try:
+                drain = drain_of(key, records.decode_list(key, value))
+            except layout.Damaged as error:
+                drain = drain_of(key, None)
+                self._alarm("drain", drain.sidecar, error)
+                self._ledger.effects.writes.update([row_of(drain)])
+            self._ledger.drains[drain.sidecar] = drain
+
     def _take_overrides(self, _: Now, rows: list[tuple[bytes, bytes]]) -> None:
         for key, value in rows:
             handler = self._ledger.handlers_by_number.get(layout.handler_of(key))
@@ -240,6 +254,7 @@ class Recovery:
     ) -> Session:
         """Keep a session alive for one full timeout, whatever was left of it."""
         session = Session(incarnation, sidecar, service, timeout_ms)
+        session.drain = self._ledger.drains.get(sidecar)
         session.renew(now.ms)
         self._ledger.sessions.add(session)
         return session

@@ -43,6 +43,7 @@ _KINDS = {
     b"a": "audit",
     b"d": "dead letter",
     b"b": "operation",
+    b"q": "drain",
 }
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from coordinator.core.drains import Drain
     from coordinator.core.handler import Handler
 
 MARGIN_MS_MIN = 250
@@ -29,6 +30,8 @@ class Session:
 
     __slots__ = (
         "deadline_ms",
+        "drain",
+        "drain_told",
         "grant_number",
         "grant_sent",
         "granted",
@@ -69,6 +72,10 @@ class Session:
         """The last grant whose commit is done and which has been sent."""
         self.waits = 0
         """Open waits for tasks to end."""
+        self.drain: Drain | None = None
+        """An operator keeps it from getting tasks: the drain of its sidecar's name."""
+        self.drain_told = False
+        """Whether it has been told of one since the latest WELCOME, or of its end."""
 
     def renew(self, now_ms: int) -> None:
         """Move the deadline: the sidecar has been heard."""
@@ -82,6 +89,7 @@ class Session:
         self.granted.clear()
         self.grant_number = 0
         self.grant_sent = 0
+        self.drain_told = False
 
     def demand(self, handler: "Handler") -> int:
         """Return how many more tasks of a handler it will take."""

@@ -15,6 +15,7 @@ from coordinator.core.calendar import Calendar
 from coordinator.core.cancelling import Cancelling
 from coordinator.core.changing import Changing
 from coordinator.core.config import Config
+from coordinator.core.draining import Draining
 from coordinator.core.dropping import Dropping
 from coordinator.core.effects import Effects, Now, Outgoing
 from coordinator.core.gating import Gating
@@ -22,8 +23,10 @@ from coordinator.core.granting import Granting
 from coordinator.core.greeting import Greeting
 from coordinator.core.ledger import Ledger
 from coordinator.core.operations import (
+    AtOnce,
     ChangeTask,
     Done,
+    DrainSidecar,
     LiftGate,
     MendRow,
     Operation,
@@ -33,6 +36,7 @@ from coordinator.core.operations import (
     SetPolicy,
     StartBulk,
     StopBulk,
+    UndrainSidecar,
 )
 from coordinator.core.outcomes import Settlement
 from coordinator.core.overriding import Overriding
@@ -137,7 +141,10 @@ class Shard:
         self._settlement = Settlement(ledger, self._queries)
         self._cancelling = Cancelling(ledger, self._queries)
         self._progressing = Progressing(ledger, self._queries)
-        self._greeting = Greeting(ledger, self._granting, self._settlement, self._cancelling)
+        self._draining = Draining(ledger, self._granting)
+        self._greeting = Greeting(
+            ledger, self._granting, self._settlement, self._cancelling, self._draining
+        )
         self._sweeping = Sweeping(ledger, self._reindexing)
         self._dropping = Dropping(ledger, self._queries, self._reindexing)
         self._gating = Gating(ledger, self._dropping)
@@ -287,9 +294,7 @@ class Shard:
                 answer = self._operate(now, operation)
         self._ledger.effects.results.append((number, answer))
 
-    def _operate(
-        self, now: Now, operation: SetGate | LiftGate | SetPolicy | RevertPolicy
-    ) -> Done | Refusal:
+    def _operate(self, now: Now, operation: AtOnce) -> Done | Refusal:
         match operation:
             case SetGate():
                 return self._gating.set(now, operation)
@@ -299,6 +304,10 @@ class Shard:
                 return self._overriding.set(now, operation)
             case RevertPolicy():
                 return self._overriding.revert(now, operation)
+            case DrainSidecar():
+                return self._draining.set(now, operation)
+            case UndrainSidecar():
+                return self._draining.lift(now, operation)
 
     def _sent(self, effects: Effects) -> None:
         for peer, message, _ in effects.messages:

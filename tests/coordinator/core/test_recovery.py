@@ -93,7 +93,7 @@ def test_waiting_tasks_are_not_read_at_the_start() -> None:
     bench.crash()
     scanned = {read.start[:1] for read in bench.reads if isinstance(read, Scan)}
     assert scanned == set(
-        map(bytes, zip(b"omhvkbngasd", strict=True))
+        map(bytes, zip(b"oqmhvkbngasd", strict=True))
     )  # Of the timers, the nearest.
     keys = [key for read in bench.reads if isinstance(read, GetMany) for key in read.keys]
     assert keys == [layout.REINDEX_KEY, layout.RESTORED_KEY]
