@@ -129,7 +129,7 @@ def policy_set(handler: str, changes: tuple[str, ...], **rest: Any) -> None:
 
     \b
     Fields: attempts_max backoff_ms_min backoff_ms_max timeout_ms concurrency
-            crashes_max deferrals_max
+            crashes_max deferrals_max start_within_ms
     """  # noqa: D301 (click wants the character)
     from coordinator.commands import operating  # noqa: PLC0415
 

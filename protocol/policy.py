@@ -1,4 +1,7 @@
-"""How a handler's attempts are bounded and spaced; declared by the service that owns it."""
+"""How a handler's attempts are bounded and spaced, and how soon they are to begin.
+
+Declared by the service that owns the handler.
+"""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -29,6 +32,9 @@ class Policy:
     """Attempts that may end by the death of their process before the task is dead."""
     deferrals_max: int = 1_000
     """Uncharged "not now" answers before the task is dead."""
+    start_within_ms: int = 5_000
+    """The objective: an attempt is leased so soon after it is due; 0 means none. Nothing is
+    scheduled by it: it is what operators measure, alert and scale by."""
 
     def with_changes(self, changes: dict[str, Any]) -> "Policy":
         """Return a copy with some values replaced, each checked.
@@ -64,6 +70,7 @@ _RANGES: dict[str, tuple[int, int]] = {
     "concurrency": (0, limits.CONCURRENCY_MAX),
     "crashes_max": (1, limits.ATTEMPTS_MAX),
     "deferrals_max": (0, limits.DEFERRALS_MAX),
+    "start_within_ms": (0, limits.TIMEOUT_MS_MAX),
 }
 
 

@@ -36,6 +36,8 @@ class Figures:
     __slots__ = (
         "attempts",
         "finished",
+        "late",
+        "lease_ms",
         "run",
         "run_us",
         "submitted",
@@ -55,9 +57,13 @@ class Figures:
         self.wait = [0] * _KEPT
         """From when a task was due until it was leased."""
         self.wait_ms = 0
+        self.late = 0
+        """Leases that began later after the task was due than the handler's ``start_within_ms``."""
         self.run = [0] * _KEPT
         """How long handlers ran."""
         self.run_us = 0
+        self.lease_ms = 0
+        """How long the leases of these runs lasted: a slot is taken so long for each."""
         self.total = [0] * _KEPT
         """From submission until the task ended."""
         self.total_ms = 0
@@ -76,6 +82,16 @@ class Figures:
     def ended(self) -> int:
         """Tasks that ended, in whichever way."""
         return sum(self.finished)
+
+    @property
+    def granted(self) -> int:
+        """Leases."""
+        return sum(self.wait)
+
+    @property
+    def runs(self) -> int:
+        """Attempts that ran."""
+        return sum(self.run)
 
 
 def percentile_ms(buckets: Sequence[int], percent: int) -> int | None:

@@ -198,6 +198,8 @@ class Granting:
         if wait_ms > 0:
             figures.wait[wait_ms.bit_length()] += 1
             figures.wait_ms += wait_ms
+            if wait_ms > handler.policy.start_within_ms > 0:
+                figures.late += 1
         else:
             figures.wait[0] += 1  # Or the clock was set back.
         ledger.leased[task.id] = task

@@ -79,6 +79,9 @@ class Settlement:
         run_us = outcome.run_us
         figures.run[(run_us // 1000).bit_length()] += 1
         figures.run_us += run_us
+        lease_ms = now.wall_ms - task.granted_ms
+        if lease_ms > 0:  # Or the clock was set back.
+            figures.lease_ms += lease_ms
         _remember(now, task, outcome, sidecar)
         if kind is OutcomeKind.SUCCESS:
             task.attempts += 1

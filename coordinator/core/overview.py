@@ -19,6 +19,7 @@ from coordinator.core.gate_view import (
 from coordinator.core.handler import Handler
 from coordinator.core.ledger import Ledger
 from coordinator.core.rates import Rates
+from coordinator.core.scaling import load_of, wanted
 from coordinator.core.sessions import Session, margin_ms
 from protocol.messages import Priority, State
 
@@ -36,7 +37,12 @@ class HandlerRow:
     dead: int
     """Dead letters that are kept."""
     oldest_ready_ms: int | None
-    """How long its oldest ready task has been due; null if none is, or if all are in the store."""
+    """How long its oldest ready task that no gate holds has been due; null if there is none, or if
+    all are in the store."""
+    start_within_ms: int
+    """The objective: a task is leased so soon after it is due; 0 is none."""
+    late: int
+    """Leases since the start that began later."""
     in_per_second: float
     out_per_second: float
     dead_per_second: float
@@ -49,6 +55,8 @@ class HandlerRow:
     """How many serve it."""
     demand: int
     """How many more tasks they would take now."""
+    desired: int
+    """How many sidecars it wants; see /v1/scale."""
     gate: str
     """pause or drop: of all of it; collections: of some; empty: no gate is set."""
     held: int
@@ -110,6 +118,8 @@ def handler_row(handler: Handler, rates: Rates, now: Now) -> HandlerRow:
         leased=handler.leased,
         dead=handler.dead,
         oldest_ready_ms=oldest_ready_ms(handler, now),
+        start_within_ms=handler.policy.start_within_ms,
+        late=figures.late,
         in_per_second=rate.submitted,
         out_per_second=rate.finished,
         dead_per_second=rate.dead,
@@ -119,6 +129,7 @@ def handler_row(handler: Handler, rates: Rates, now: Now) -> HandlerRow:
         run_p99_ms=percentile_ms(figures.run, 99),
         sidecars=len(handler.sessions),
         demand=sum(session.demand(handler) for session in handler.rotation),
+        desired=wanted(load_of(handler, rates, now)).desired,
         gate=gate_of_handler(handler),
         held=handler.held,
     )
@@ -151,13 +162,13 @@ def handler_detail(ledger: Ledger, handler: Handler, rates: Rates, now: Now) -> 
 
 
 def oldest_ready_ms(handler: Handler, now: Now) -> int | None:
-    """Return how long the oldest ready task in memory has been due.
+    """Return how long the oldest ready task in memory that no gate holds has been due.
 
     Each queue is in the order in which tasks became ready, so its head tells. Of a queue that lies
     in the store only, as after a start, nothing is known here.
     """
     heads = [
-        head for queue in handler.all_queues if queue.live and (head := queue.head()) is not None
+        head for queue in handler.open_queues if queue.live and (head := queue.head()) is not None
     ]
     return max(0, now.wall_ms - min(head.due_ms for head in heads)) if heads else None
 

@@ -15,7 +15,11 @@ WINDOW_MS = 60_000
 """Over how long rates are told."""
 SAMPLE_MS = 5_000
 HANDLERS_MAX = 1_000
-"""Handlers that are sampled by themselves: those that were made first."""
+"""Handlers that are sampled, those that were made first; of others no rate is told."""
+PACE_MS_MIN = 10_000
+"""A pace is not taken from less time: it would take a burst at the start for what goes on."""
+RUNS_MIN = 10
+"""Fewer runs in the window say less of how long they take than all since the start."""
 
 
 class Totals(NamedTuple):
@@ -34,44 +38,106 @@ class Rate(NamedTuple):
     dead: float
 
 
+class Work(NamedTuple):
+    """What sidecars were given of one handler since the start, and what waits for them now."""
+
+    granted: int
+    waiting: int
+    """Ready tasks that no gate holds."""
+    runs: int
+    lease_ms: int
+
+
+class Pace(NamedTuple):
+    """What a handler asks of its sidecars."""
+
+    arrivals_per_second: float
+    """Tasks that became ready: submitted, due, tried again, given back."""
+    lease_ms: float | None
+    """How long each takes a slot, on average; None while no attempt has ended."""
+
+
+class _Sample(NamedTuple):
+    at_ms: int
+    everything: Totals
+    each: dict[int, tuple[Totals, Work]]
+
+
+_NO_RATE = Rate(0.0, 0.0, 0.0)
+_NOTHING = (Totals(0, 0, 0), Work(0, 0, 0, 0))
+
+
 class Rates:
     """The samples of the last minute."""
 
     def __init__(self) -> None:
-        self._samples: deque[tuple[int, Totals, dict[int, Totals]]] = deque()
+        self._samples: deque[_Sample] = deque()
         self._next_ms = 0
+        self._changed_ms = 0
+        """When something happened for the last time."""
 
     def sample(self, now_ms: int, handlers: Iterable[Handler]) -> None:
-        """Take a sample if it is time for one."""
+        """Note that something happened, and take a sample if it is time for one."""
+        self._changed_ms = now_ms
         if now_ms < self._next_ms:
             return
         self._next_ms = now_ms + SAMPLE_MS
-        each = [(handler.number, totals_of(handler)) for handler in handlers]
-        everything = _sum(totals for _, totals in each)
-        self._samples.append((now_ms, everything, dict(each[:HANDLERS_MAX])))
-        while len(self._samples) > 1 and self._samples[1][0] <= now_ms - WINDOW_MS:
+        everything: list[Totals] = []
+        each: dict[int, tuple[Totals, Work]] = {}
+        for handler in handlers:
+            totals = totals_of(handler)
+            everything.append(totals)
+            if len(each) < HANDLERS_MAX:
+                each[handler.number] = (totals, _work_of(handler))
+        self._samples.append(_Sample(now_ms, _sum(everything), each))
+        while len(self._samples) > 1 and self._samples[1].at_ms <= now_ms - WINDOW_MS:
             self._samples.popleft()
 
     def overall(self, now_ms: int, handlers: Iterable[Handler]) -> Rate:
         """Return the rate of all handlers together."""
-        if not self._samples:
-            return Rate(0.0, 0.0, 0.0)
-        since_ms, before, _ = self._base(now_ms)
-        return _rate(since_ms, now_ms, before, _sum(totals_of(handler) for handler in handlers))
+        base = self._base(now_ms)
+        if base is None:
+            return _NO_RATE
+        after = _sum(totals_of(handler) for handler in handlers)
+        return _rate(base.at_ms, now_ms, base.everything, after)
 
     def of(self, now_ms: int, handler: Handler) -> Rate:
         """Return the rate of one handler."""
-        if not self._samples:
-            return Rate(0.0, 0.0, 0.0)
-        since_ms, _, each = self._base(now_ms)
-        before = each.get(handler.number, Totals(0, 0, 0))
-        return _rate(since_ms, now_ms, before, totals_of(handler))
+        base = self._base(now_ms)
+        before = None if base is None else _before(base, handler)
+        if base is None or before is None:
+            return _NO_RATE
+        return _rate(base.at_ms, now_ms, before[0], totals_of(handler))
 
-    def _base(self, now_ms: int) -> tuple[int, Totals, dict[int, Totals]]:
-        """Return the latest sample that is older than the window, or the oldest there is."""
+    def pace(self, now_ms: int, handler: Handler) -> Pace:
+        """Return how fast tasks of a handler become ready, and how long each takes a slot.
+
+        What became ready is what was granted, and what waits more than it did before: so a task
+        counts when it is due, not when it is submitted, and again when it is tried again.
+        """
+        work = _work_of(handler)
+        always = work.lease_ms / work.runs if work.runs else None
+        base = self._base(now_ms)
+        before = None if base is None else _before(base, handler)
+        if base is None or before is None:
+            return Pace(0.0, always)
+        was = before[1]
+        came = work.granted - was.granted + work.waiting - was.waiting
+        seconds = _seconds(base.at_ms, now_ms, PACE_MS_MIN)
+        runs = work.runs - was.runs
+        lately = (work.lease_ms - was.lease_ms) / runs if runs >= RUNS_MIN else always
+        return Pace(max(0, came) / seconds, lately)
+
+    def _base(self, now_ms: int) -> _Sample | None:
+        """Return the latest sample that is older than the window, or the oldest there is.
+
+        None if nothing happened in the window: what came after the last sample is older, too.
+        """
+        if not self._samples or self._changed_ms <= now_ms - WINDOW_MS:
+            return None
         base = self._samples[0]
         for sample in self._samples:
-            if sample[0] > now_ms - WINDOW_MS:
+            if sample.at_ms > now_ms - WINDOW_MS:
                 break
             base = sample
         return base
@@ -83,12 +149,29 @@ def totals_of(handler: Handler) -> Totals:
     return Totals(figures.submitted, figures.ended, figures.finished[State.DEAD])
 
 
+def _work_of(handler: Handler) -> Work:
+    figures = handler.figures
+    return Work(figures.granted, handler.ready - handler.held, figures.runs, figures.lease_ms)
+
+
+def _before(base: _Sample, handler: Handler) -> tuple[Totals, Work] | None:
+    """Return what was sampled of a handler; nothing of one that was made since, None of others."""
+    found = base.each.get(handler.number)
+    if found is None and len(base.each) < HANDLERS_MAX:
+        return _NOTHING
+    return found
+
+
 def _sum(totals: Iterable[Totals]) -> Totals:
     columns = list(zip(*totals, strict=True))
     return Totals(*[sum(column) for column in columns]) if columns else Totals(0, 0, 0)
 
 
 def _rate(since_ms: int, now_ms: int, before: Totals, after: Totals) -> Rate:
-    # A base older than the window says nothing but that nothing happened until the next sample.
-    seconds = max(1.0, min(now_ms - since_ms, WINDOW_MS) / 1000)
+    seconds = _seconds(since_ms, now_ms, 1_000)
     return Rate(*[round((b - a) / seconds, 2) for a, b in zip(before, after, strict=True)])
+
+
+def _seconds(since_ms: int, now_ms: int, at_least_ms: int) -> float:
+    # A base older than the window says nothing but that nothing happened until the next sample.
+    return max(at_least_ms, min(now_ms - since_ms, WINDOW_MS)) / 1000

@@ -20,12 +20,13 @@ from coordinator.http import (
     openapi,
     operations,
     policies,
+    scaling,
     scrub,
     status,
     tasks,
 )
 from coordinator.http.access import Access
-from coordinator.http.problems import Problem
+from coordinator.http.problems import unknown_handler
 from coordinator.http.routes import Parameter, Request, Route
 
 
@@ -62,7 +63,7 @@ async def _handler(access: Access, request: Request) -> HandlerDetail:
     name = request.path["name"]
     handler = access.ledger.handlers.get(name)
     if handler is None:
-        raise Problem("unknown_handler", f"no task of {name!r} was submitted, and nobody serves it")
+        raise unknown_handler(name)
     now = access.now()
     detail = overview.handler_detail(access.ledger, handler, access.observation.rates, now)
     age = (await oldest.oldest_of(access, [handler], now)).get(handler.number)
@@ -92,6 +93,13 @@ ROUTES = (
         parameters=(_verbose,),
         open_to_all=True,
     ),
+    Route(
+        "/startupz",
+        "Whether the store has been read",
+        health.Health,
+        health.started,
+        open_to_all=True,
+    ),
     Route("/metrics", "Metrics for Prometheus", exposition.MEDIA_TYPE, metrics.scrape),
     Route("/openapi.json", "This document", Document, _document, open_to_all=True),
     Route("/v1/status", "One screen of facts", status.StatusReport, _status),
@@ -104,6 +112,7 @@ ROUTES = (
         problems=("unknown_handler",),
     ),
     *policies.ROUTES,
+    *scaling.ROUTES,
     *gates.ROUTES,
     *audit.ROUTES,
     Route("/v1/sidecars", "All sidecars", SidecarList, _sidecars),

@@ -29,11 +29,21 @@ async def live(_access: Access, _request: Request) -> Health:
     return Health(True, [])
 
 
+async def started(access: Access, _request: Request) -> Answer:
+    """Say that the store has been read; before that, nothing listens."""
+    check = _recovered(access)
+    return Answer(200 if check.ok else 503, Health(check.ok, [check]))
+
+
+def _recovered(access: Access) -> Check:
+    return Check("recovered", access.shard.recovered, "the store has been read")
+
+
 async def ready(access: Access, request: Request) -> Answer:
     """Say whether submissions are accepted."""
     seen = access.observation
     checks = [
-        Check("recovered", access.shard.recovered, "the store has been read"),
+        _recovered(access),
         Check("serving", not seen.stopping, "it stops" if seen.stopping else "it does not stop"),
         Check("room", not seen.refusal, seen.refusal or "the store and its disk have room"),
     ]

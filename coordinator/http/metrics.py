@@ -8,10 +8,11 @@ import asyncio
 import os
 import resource
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from coordinator.core import overview
+from coordinator.core import overview, scaling
+from coordinator.core.effects import Now
 from coordinator.core.figures import BUCKETS, AttemptResult, Figures
 from coordinator.core.gates import GateKind
 from coordinator.core.handler import Handler
@@ -46,6 +47,11 @@ class _Group:
         self.figures = Figures()
         self.handlers: list[Handler] = []
 
+    @property
+    def alone(self) -> Handler | None:
+        """The handler that it stands for, unless it is the sum of several."""
+        return self.handlers[0] if len(self.handlers) == 1 else None
+
 
 async def scrape(access: Access, _request: Request) -> Text:
     """Return all metrics."""
@@ -74,9 +80,11 @@ async def scrape(access: Access, _request: Request) -> Text:
     out.family(
         "pillion_oldest_ready_age_seconds",
         "gauge",
-        "How long the oldest ready task has been due; 0 if none is.",
+        "How long the oldest ready task that no gate holds has been due; 0 if there is none.",
         [(_by(g), max([ages.get(h.number, 0) for h in g.handlers]) / 1_000) for g in groups],
     )
+    _objectives(out, groups)
+    _scaling(out, access, groups, now)
     _sidecars(out, access)
     _coordinator(out, access, lag)
     _process(out)
@@ -148,6 +156,45 @@ def _tasks(out: Exposition, groups: Iterable[_Group]) -> None:
             (_by(group, state=state), count)
             for group in groups
             for state, count in overview.totals(group.handlers).items()
+        ],
+    )
+
+
+def _objectives(out: Exposition, groups: Sequence[_Group]) -> None:
+    out.family(
+        "pillion_start_objective_seconds",
+        "gauge",
+        "How soon after it is due a task is to be leased; absent where nothing is promised.",
+        [
+            (_by(group), handler.policy.start_within_ms / 1_000)
+            for group in groups
+            if (handler := group.alone) and handler.policy.start_within_ms
+        ],
+    )
+    out.family(
+        "pillion_slo_breach_total",
+        "counter",
+        "Leases that began later after their task was due than the objective.",
+        [(_by(group), group.figures.late) for group in groups],
+    )
+
+
+def _scaling(out: Exposition, access: Access, groups: Sequence[_Group], now: Now) -> None:
+    out.family(
+        "pillion_handler_sidecars",
+        "gauge",
+        "Sidecars that serve the handler.",
+        [(_by(group), len(set().union(*[h.sessions for h in group.handlers]))) for group in groups],
+    )
+    rates = access.observation.rates
+    out.family(
+        "pillion_desired_sidecars",
+        "gauge",
+        "How many sidecars the handler wants, as /v1/scale tells.",
+        [
+            (_by(group), scaling.wanted(scaling.load_of(handler, rates, now)).desired)
+            for group in groups
+            if (handler := group.alone)
         ],
     )
 

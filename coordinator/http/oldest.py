@@ -1,7 +1,8 @@
 """How long the oldest ready task of each handler has been due, also where it is in the store only.
 
-Memory tells for queues that somebody asks for. Of the others, those that nobody has asked for
-since the start, the first row is read: one look at the index each, however long the queue.
+What a gate holds is meant to wait, and does not count. Memory tells for queues that somebody asks
+for. Of the others, those that nobody has asked for since the start, the first row is read: one
+look at the index each, however long the queue.
 """
 
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ async def oldest_of(access: Access, handlers: Sequence[Handler], now: Now) -> di
         queue
         for handler in handlers
         if handler.ready
-        for queue in handler.all_queues
+        for queue in handler.open_queues
         if queue.count and not queue.live
     ][:QUEUES_MAX]
     if queues:

@@ -57,8 +57,8 @@ def _operation(route: Route, named: dict[str, Schema], problem: Schema) -> dict[
             "description": ", ".join(codes),
             "content": {MEDIA_TYPE: {"schema": problem}},
         }
-    if route.path == "/readyz":
-        responses["503"] = {"description": "It is not ready.", "content": content}
+    if route.path in ("/startupz", "/readyz"):
+        responses["503"] = {"description": "It is not.", "content": content}
     operation: dict[str, Any] = {
         "operationId": re.sub(r"\W+", "_", f"{_VERBS[route.method]}{route.path}").strip("_"),
         "summary": route.summary,

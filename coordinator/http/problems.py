@@ -76,3 +76,8 @@ class Problem(Exception):
         super().__init__(detail)
         status, title, usual = CODES[code]
         self.body = ProblemBody(TYPE + code, title, status, code, detail, hint or usual)
+
+
+def unknown_handler(name: str) -> Problem:
+    """Return the problem of a handler that nobody has named yet."""
+    return Problem("unknown_handler", f"no task of {name!r} was submitted, and nobody serves it")

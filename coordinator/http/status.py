@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from coordinator.core import overview
 from coordinator.core.effects import Now
 from coordinator.core.gates import Gate, GateKind
+from coordinator.core.handler import Handler
 from coordinator.core.overview import HandlerRow, SidecarRow
 from coordinator.http.access import Access
 from coordinator.http.oldest import oldest_of
-from protocol.units import format_size
+from protocol.units import format_duration_ms, format_size
 from protocol.version import SOFTWARE
 
 BACKLOG_ROWS = 10
@@ -106,6 +107,7 @@ async def report(access: Access) -> StatusReport:
     disk = disk_of(access)
     rates = RatesNow(*seen.rates.overall(now.ms, handlers))
     reasons = _reasons(seen.refusal, disk, unserved, sidecars, rates)
+    reasons += _late([h for h in busiest if h.sessions], ages)
     reasons += _gates(list(ledger.gates.by_scope.values()))
     return StatusReport(
         verdict=max([reason.level for reason in reasons], key=LEVELS.index, default="ok"),
@@ -189,6 +191,28 @@ def _reasons(
         hint = "pillion-coordinator tasks 'state=dead since=1m'"
         reasons.append(Reason("warning", "tasks_die", text, hint))
     return reasons
+
+
+def _late(served: list[Handler], ages: dict[int, int]) -> list[Reason]:
+    """Tell which handlers do not begin their tasks within their objective, the latest first."""
+    late = [
+        (handler, age_ms, handler.policy.start_within_ms)
+        for handler in served
+        if (age_ms := ages.get(handler.number, 0)) > handler.policy.start_within_ms > 0
+    ]
+    if not late:
+        return []
+    late.sort(key=lambda one: one[2] - one[1])
+    named = [
+        f"{handler.name} ({_seconds(age_ms)}, within {_seconds(within_ms)})"
+        for handler, age_ms, within_ms in late
+    ]
+    hint = f"/v1/scale/{late[0][0].name} tells how many sidecars it wants, and why"
+    return [Reason("warning", "late", f"tasks wait longer than they should: {_names(named)}", hint)]
+
+
+def _seconds(ms: int) -> str:
+    return format_duration_ms(ms if ms < 10_000 else ms // 1_000 * 1_000)
 
 
 def _gates(gates: list[Gate]) -> list[Reason]:

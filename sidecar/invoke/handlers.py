@@ -37,6 +37,7 @@ TABLE = (
     Setting("concurrency", Kind.INTEGER, None, "Over all sidecars.", 0, limits.CONCURRENCY_MAX),
     Setting("crashes", Kind.INTEGER, None, "Deaths that a task may cause.", 1, limits.ATTEMPTS_MAX),
     Setting("deferrals", Kind.INTEGER, None, "Uncharged ends.", 0, limits.DEFERRALS_MAX),
+    Setting("start_within", Kind.DURATION, None, "Objective: begun so soon.", 0, 7 * _DAY),
 )
 """What the table of a handler may hold, beside ``command`` and ``status_map``."""
 _ROWS = {row.name: row for row in TABLE}
@@ -49,6 +50,7 @@ _POLICY = {
     "concurrency": "concurrency",
     "crashes": "crashes_max",
     "deferrals": "deferrals_max",
+    "start_within": "start_within_ms",
 }
 _CHANGEABLE_SIGN = re.compile(r"[2-5][0-9][0-9]|[2-5]xx|exit(-[0-9]{1,3})?|signal|closed|timeout")
 

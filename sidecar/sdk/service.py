@@ -84,6 +84,7 @@ class Service:
         limit: int = 0,
         crashes: int = 3,
         deferrals: int = 1000,
+        start_within: Duration = "5s",
     ) -> "_Declare":
         """Declare the function below it as a handler.
 
@@ -103,6 +104,8 @@ class Service:
             limit: Attempts at one time over all sidecars; 0 is no limit.
             crashes: Attempts that may take their process down before a task is dead.
             deferrals: How often ``Defer`` may be raised before a task is dead.
+            start_within: The objective that operators measure, alert and scale by: attempts begin
+                so soon after they are due; 0 is none.
 
         Raises:
             InvalidHandler: Something in it is not accepted; says what.
@@ -117,6 +120,7 @@ class Service:
             "concurrency": ("limit", limit),
             "crashes_max": ("crashes", crashes),
             "deferrals_max": ("deferrals", deferrals),
+            "start_within_ms": ("start_within", start_within),
         }
         return _Declare(self, name, given, (backoff_min, backoff_max), concurrency)
 

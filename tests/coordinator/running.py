@@ -85,10 +85,10 @@ class Line:
         self._session = welcome.session
         return welcome
 
-    async def serve(self, total: int | None = None) -> None:
+    async def serve(self, total: int | None = None, **policy: int) -> None:
         """Open a session and serve a handler, without demand or with some."""
         await self.hello()
-        await self.say(m.Handlers([m.Declaration(HANDLER, {})]))
+        await self.say(m.Handlers([m.Declaration(HANDLER, policy)]))
         if total is not None:
             await self.say(m.Demand([m.Limit(HANDLER, total)]))
 

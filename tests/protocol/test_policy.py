@@ -14,6 +14,7 @@ RANGES = {
     "concurrency": (0, 100_000),
     "crashes_max": (1, 1000),
     "deferrals_max": (0, 1000),
+    "start_within_ms": (0, 7 * limits.DAY_MS),
 }
 changes = st.fixed_dictionaries(
     {}, optional={name: st.integers(*ends) for name, ends in RANGES.items()}

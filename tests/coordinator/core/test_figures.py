@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.core.figures import AttemptResult, Commits, Figures, percentile_ms
+from coordinator.core.operations import By, SetPolicy
 from protocol.messages import Failure, OutcomeKind, Outcomes, State
 from tests.coordinator.core.bench import Bench
 from tests.coordinator.core.sidecar import EMAIL, Sidecar, failed, success
@@ -62,6 +63,55 @@ def test_wait_is_counted_from_when_the_task_was_due() -> None:
 
 
 @pytest.mark.parametrize(
+    ("policy", "wait_ms", "late"),
+    [
+        ({}, 5_000, 0),
+        ({}, 5_001, 1),
+        ({"start_within_ms": 70}, 70, 0),
+        ({"start_within_ms": 70}, 71, 1),
+        ({"start_within_ms": 0}, 60_000, 0),
+    ],
+)
+def test_lease_that_begins_later_than_its_handler_promises_is_counted(
+    policy: dict[str, int], wait_ms: int, late: int
+) -> None:
+    bench = Bench()
+    sidecar = Sidecar(bench)
+    sidecar.serve(0, EMAIL, **policy)
+    sidecar.submit(a_submission(options={"delay_ms": 1_000}))
+    bench.advance(1_000)
+    bench.pass_time(wait_ms)
+
+    sidecar.serve(1, EMAIL, **policy)
+    sidecar.grant()
+
+    assert bench.shard.ledger.handlers[EMAIL].figures.late == late
+
+
+def test_lateness_goes_by_the_objective_that_an_operator_has_set() -> None:
+    bench = Bench()
+    sidecar = Sidecar(bench)
+    sidecar.submit(a_submission())
+    bench.operate(SetPolicy(EMAIL, {"start_within_ms": 10}, By("ada", "")))
+    bench.pass_time(11)
+
+    sidecar.serve(1, EMAIL)
+    sidecar.grant()
+
+    assert bench.shard.ledger.handlers[EMAIL].figures.late == 1
+
+
+def test_lease_is_counted_from_its_grant_to_its_outcome() -> None:
+    case = Case()
+    case.bench.pass_time(300)
+
+    case.sidecar.report(success(case.lease)._replace(run_us=5_999))
+
+    figures = case.figures
+    assert (figures.granted, figures.runs, figures.lease_ms) == (1, 1, 300)
+
+
+@pytest.mark.parametrize(
     ("kind", "failure", "counted"),
     [
         (OutcomeKind.RETRY, Failure("ValueError"), "RETRY"),
@@ -97,7 +147,7 @@ def test_clock_that_is_set_back_makes_no_counter_smaller() -> None:
     case.sidecar.report(success(case.lease))
 
     assert case.figures.total[0] == 1
-    assert case.figures.total_ms == 0
+    assert case.figures.total_ms == case.figures.lease_ms == 0
 
 
 def test_outcome_that_comes_too_late_is_counted_as_fenced() -> None:

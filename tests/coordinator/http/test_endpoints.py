@@ -201,6 +201,97 @@ def test_status_tells_what_is_wrong_and_what_to_do() -> None:
     asking(body)
 
 
+class TestLateness:
+    def test_tasks_that_wait_beyond_their_objective_are_a_reason(self) -> None:
+        async def body(asked: Asked) -> None:
+            await asked.line.serve(total=0, start_within_ms=1)
+            await asked.line.submit(a_submission())
+            told = await a_reason(asked, "late")
+
+            assert told["level"] == "warning"
+            assert told["text"].startswith(f"tasks wait longer than they should: {HANDLER} (")
+            assert told["text"].endswith(", within 1ms)")
+            assert f"/v1/scale/{HANDLER} tells" in told["hint"]
+            (row,) = (await asked.get("/v1/handlers")).json["handlers"]
+            assert (row["start_within_ms"], row["late"], row["desired"]) == (1, 0, 1)
+
+        asking(body)
+
+    def test_what_a_gate_holds_is_not_late(self) -> None:
+        async def body(asked: Asked) -> None:
+            await asked.line.serve(total=0, start_within_ms=1)
+            await asked.line.submit(a_submission())
+            await a_reason(asked, "late")
+            path = f"/v1/gates/handlers/{HANDLER}"
+            await asked.get(path, method="PUT", json=BODIES[GateBody])
+
+            told = (await asked.get("/v1/status")).json
+            scraped = (await asked.get("/metrics")).text
+
+            assert [reason["code"] for reason in told["reasons"]] == ["gate_pause"]
+            assert told["oldest"] is None
+            assert f'pillion_oldest_ready_age_seconds{{handler="{HANDLER}"}} 0' in scraped
+
+        asking(body)
+
+    def test_late_leases_are_counted_beside_the_objective(self) -> None:
+        async def body(asked: Asked) -> None:
+            await asked.line.serve(total=0, start_within_ms=1)
+            await asked.line.submit(a_submission())
+            await a_reason(asked, "late")
+            await asked.line.say(m.Demand([m.Limit(HANDLER, 1)]))
+            await asked.line.hear_only(m.Grant)
+
+            scraped = (await asked.get("/metrics")).text
+
+            assert f'pillion_slo_breach_total{{handler="{HANDLER}"}} 1' in scraped
+            assert f'pillion_start_objective_seconds{{handler="{HANDLER}"}} 0.001' in scraped
+            assert f'pillion_handler_sidecars{{handler="{HANDLER}"}} 1' in scraped
+
+        asking(body)
+
+    def test_without_an_objective_nothing_is_promised(self) -> None:
+        async def body(asked: Asked) -> None:
+            await asked.line.serve(total=0, start_within_ms=0)
+            await asked.line.submit(a_submission())
+            scraped = (await asked.get("/metrics")).text
+            assert f'pillion_tasks{{handler="{HANDLER}",state="ready"}} 1' in scraped
+            assert "pillion_start_objective_seconds{" not in scraped
+
+        asking(body)
+
+
+async def a_reason(asked: Asked, code: str) -> Any:
+    """Ask until something is told; each answer takes a moment in which tasks grow older."""
+    while True:
+        for reason in (await asked.get("/v1/status")).json["reasons"]:
+            if reason["code"] == code:
+                return reason
+
+
+def test_number_of_sidecars_that_a_handler_wants_is_told_with_its_reasons() -> None:
+    async def body(asked: Asked) -> None:
+        await asked.line.hello()
+        await asked.line.submit(a_submission(1), a_submission(2))
+
+        told = (await asked.get(f"/v1/scale/{HANDLER}")).json
+        unknown = await asked.get("/v1/scale/mail.nobody")
+
+        assert (told["handler"], told["desired"], told["load"]["ready"]) == (HANDLER, 1, 2)
+        assert told["why"].startswith("as many as there are, at least 1")
+        assert (unknown.status, unknown.json["code"]) == (404, "unknown_handler")
+
+    asking(body)
+
+
+def test_it_has_started_once_it_answers() -> None:
+    async def body(asked: Asked) -> None:
+        started = await asked.get("/startupz")
+        assert (started.status, started.json["ok"]) == (200, True)
+
+    asking(body)
+
+
 def test_age_of_the_oldest_is_known_also_when_it_is_in_the_store_only() -> None:
     disk = MemoryDisk()
 

@@ -44,6 +44,7 @@ def test_table_tells_everything_and_flags_win() -> None:
         "concurrency": 9,
         "crashes": 2,
         "deferrals": 5,
+        "start_within": "10s",
         "cloudevents": True,
         "status_map": {"404": "fatal", "5xx": "defer", "exit-3": "success"},
     }
@@ -62,6 +63,7 @@ def test_table_tells_everything_and_flags_win() -> None:
             "concurrency": 9,
             "crashes_max": 2,
             "deferrals_max": 5,
+            "start_within_ms": 10_000,
         },
         heartbeat_ms=10_000,
         status_map={"404": Fate.FATAL, "5xx": Fate.DEFER, "exit-3": Fate.SUCCESS},

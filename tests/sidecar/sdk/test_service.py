@@ -53,7 +53,7 @@ async def test_service_declares_its_handlers_policies_and_slots(peer: Peer) -> N
     )
     async def send(to: str) -> None: ...
 
-    @service.handler("welcome.back", deferrals=5)
+    @service.handler("welcome.back", deferrals=5, start_within="1m")
     def welcome() -> None: ...
 
     async with peer:
@@ -75,7 +75,7 @@ async def test_service_declares_its_handlers_policies_and_slots(peer: Peer) -> N
                 "crashes_max": 2,
             },
         ),
-        m.Declaration("email.welcome.back", {"deferrals_max": 5}),
+        m.Declaration("email.welcome.back", {"deferrals_max": 5, "start_within_ms": 60_000}),
     ]
     assert attach.slots == [m.Limit("email.send", 4), m.Limit("email.welcome.back", 16)]
 
