@@ -1,165 +1,20 @@
-"""The ``pillion-sidecar`` command: parse, call one function, map errors to exit codes.
+"""``pillion-sidecar``: how it starts. The commands are in ``cli_commands``.
 
-Exit codes: 0 done; 1 the answer is negative (a task failed under --wait) or the sidecar failed;
-2 wrong usage or settings; 3 no such task; 5 the sidecar or the coordinator is out of reach;
-75 at a limit, try again; 124 the wait was over first; 130 interrupted.
+Probes run ``check`` every few seconds in every container: it does without click and the rest.
 """
 
-import os
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NoReturn
-
-import click
-
-from protocol.settings import SettingsError, options
-from protocol.version import SOFTWARE
-from sidecar import settings as sidecar_settings
-from sidecar.errors import SidecarError
-
-_Command = Callable[..., None]
-_FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
-_output = click.option(
-    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True
-)
-_socket = click.option(
-    "--socket",
-    envvar="PILLION_SIDECAR_SOCKET",
-    metavar="PATH",
-    help="The sidecar's socket.  [env: PILLION_SIDECAR_SOCKET]",
-)
-
-
-def _with_settings(command: _Command) -> _Command:
-    """Give a command ``--config`` and a flag for each setting."""
-    for option in reversed(options(sidecar_settings.TABLE, sidecar_settings.PREFIX)):
-        flag = click.option(
-            option.flag, option.name, default=None, help=option.help, **option.manner
-        )
-        command = flag(command)
-    variable = sidecar_settings.PREFIX + "CONFIG"
-    return click.option(
-        "--config",
-        "config_file",
-        metavar="FILE",
-        envvar=variable,
-        help=f"TOML file with settings by name.  [env: {variable}]",
-    )(command)
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(SOFTWARE, prog_name="pillion-sidecar")
-def cli() -> None:
-    """Pillion's sidecar: carries a service's tasks to the coordinator and back.
-
-    Flags win over the environment, the environment over the file, the file over the defaults.
-    """
-
-
-@cli.command(context_settings={"allow_interspersed_args": False})
-@_with_settings
-@click.argument("command", metavar="[-- COMMAND...]", nargs=-1, type=click.UNPROCESSED)
-def run(config_file: str | None, command: tuple[str, ...], **flags: object) -> None:
-    """Serve one service until SIGTERM or SIGINT.
-
-    With COMMAND, run the service's processes as well: start them, restart those that end, replace
-    them when they are due, and end them with the sidecar. They find it by PILLION_SIDECAR_SOCKET.
-    """
-    text = None
-    if config_file:
-        try:
-            text = Path(config_file).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError([f"--config {config_file}: cannot be read: {error}"]) from None
-    values = sidecar_settings.read(
-        flags=flags, environ=os.environ, file_text=text, file_name=config_file or ""
-    )
-    settings = sidecar_settings.build(values, command)
-    from sidecar import runtime  # noqa: PLC0415 (the other commands need no ZeroMQ)
-
-    sys.exit(runtime.run(settings))
-
-
-@cli.command()
-@click.argument("handler")
-@click.argument("payload", default="")
-@click.option("--delay", metavar="DURATION", help="Not to begin before, such as 10m.")
-@click.option("--at", metavar="TIME", help="Not to begin before, such as 2027-01-31T08:00+01:00.")
-@click.option("--priority", type=click.Choice(["critical", "high", "normal", "low"]))
-@click.option("--collection", metavar="NAME", help="Label by which tasks can be held as one.")
-@click.option("--expires", metavar="DURATION", help="Not to begin later than this after it is due.")
-@click.option("--attempts", type=int, help="Attempts at most.")
-@click.option("--id", "task_id", metavar="UUID", help="Makes submitting it again harmless.")
-@click.option("--key", metavar="TEXT", help="No second task of HANDLER is made with this key.")
-@click.option("--wait", is_flag=True, help="Wait until it has ended; the exit code tells how.")
-@click.option("--timeout", metavar="DURATION", help="With --wait: at most so long.")
-@click.option("--accepted", is_flag=True, help="Take no answer but the coordinator's.")
-@_socket
-@_output
-def submit(**given: Any) -> None:
-    """Submit a task of HANDLER and print its id.
-
-    PAYLOAD is text that travels as it is, usually JSON; @FILE reads a file, - standard input.
-    """
-    from sidecar import commands  # noqa: PLC0415
-
-    sys.exit(commands.submit(**given))
-
-
-@cli.command()
-@click.argument("task_id", metavar="[ID]", required=False)
-@_socket
-@_output
-def status(task_id: str | None, socket: str | None, output: str) -> None:
-    """Show the task ID; without ID, show the sidecar itself."""
-    from sidecar import commands  # noqa: PLC0415
-
-    sys.exit(commands.status(task_id, socket, output))
-
-
-@cli.command()
-@click.argument("task_id", metavar="ID")
-@click.option("--reason", default="", metavar="TEXT", help="Why; it is kept with the task.")
-@_socket
-@_output
-def cancel(task_id: str, reason: str, socket: str | None, output: str) -> None:
-    """Cancel the task ID: it ends without another attempt.
-
-    One that waits ends at once. A running attempt is told to stop; the task is cancelled when it
-    has, unless it succeeds.
-    """
-    from sidecar import commands  # noqa: PLC0415
-
-    sys.exit(commands.cancel(task_id, reason, socket, output))
-
-
-@cli.command()
-@click.argument("task_id", metavar="ID")
-@click.option("--timeout", metavar="DURATION", help="Wait at most so long.")
-@_socket
-@_output
-def wait(task_id: str, timeout: str | None, socket: str | None, output: str) -> None:
-    """Wait until the task ID has ended, and print its result."""
-    from sidecar import commands  # noqa: PLC0415
-
-    sys.exit(commands.wait(task_id, timeout, socket, output))
+from typing import NoReturn
 
 
 def main() -> NoReturn:
     """Run the command and exit."""
-    try:
-        cli(prog_name="pillion-sidecar")
-    except SettingsError as error:
-        _fail(error, _USAGE)
-    except SidecarError as error:
-        _fail(error, _FAILED)
-    except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
-    raise AssertionError("click exits by itself")
+    if sys.argv[1:2] == ["check"]:
+        from sidecar.commands import check  # noqa: PLC0415 (and nothing else)
 
+        code = check.without_parser(sys.argv[2:])
+        if code is not None:
+            sys.exit(code)
+    from sidecar import cli_commands  # noqa: PLC0415 (it loads click)
 
-def _fail(error: Exception, code: int) -> NoReturn:
-    for line in str(error).splitlines():
-        click.echo(f"pillion-sidecar: {line}", err=True)
-    sys.exit(code)
+    cli_commands.main()

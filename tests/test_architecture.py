@@ -64,9 +64,10 @@ RANKS = {
         "settings": 5,
         "runtime": 6,
         "commands": 6,
-        "cli": 7,
-        "__main__": 8,
-        "__init__": 9,
+        "cli_commands": 7,
+        "cli": 8,
+        "__main__": 9,
+        "__init__": 10,
     },
 }
 """Which part may know which: a part imports parts of a lower rank, and itself."""

@@ -20,6 +20,10 @@ class Refusal(Exception):
         self.detail = detail
 
 
+NAMES_MAX = 100
+"""Handlers that are told by name."""
+
+
 class Peers:
     """All connections, attached or not yet."""
 
@@ -143,10 +147,12 @@ class Peers:
         """Return the handlers that one connection declared."""
         return [d.handler for d in self._declared.get(connection, ())]
 
-    def facts(self) -> dict[str, int]:
-        """Return how many there are, for people and probes."""
+    def facts(self) -> dict[str, int | str]:
+        """Return how many there are, for people and probes; and some names, for completion."""
+        names = [declaration.handler for declaration in self.declarations()]
         return {
             "connections": len(self),
             "services": self.services,
-            "handlers": len(self.declarations()),
+            "handlers": len(names),
+            "handler_names": ",".join(names[:NAMES_MAX]),
         }

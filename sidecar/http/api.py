@@ -145,6 +145,10 @@ def routes() -> list[Route]:
         Route("GET", "/v1/tasks/{id}/events", events.follow, FOLLOW),
         Route("GET", "/livez", health.live, _plain("Whether the process answers", "live", object_)),
         Route("GET", "/readyz", health.ready, READY),
+        Route(
+            *("GET", "/v1/sidecar", health.facts),
+            _plain("What the sidecar knows of itself: link, spool, leases", "facts", object_),
+        ),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Whether the sidecar lives, whether it has its coordinator, and what there is to ask."""
+"""Whether the sidecar lives, whether it has its coordinator, and all that it knows of itself."""
 
 import json
 
@@ -24,3 +24,8 @@ def ready(exchange: Exchange) -> None:
         exchange.tell(200 if is_ready else 503, json.dumps(body).encode())
 
     exchange.peer.inspect(told)
+
+
+def facts(exchange: Exchange) -> None:
+    """Say what there is to know about the sidecar."""
+    exchange.peer.inspect(lambda told: exchange.tell(200, json.dumps(told).encode()))

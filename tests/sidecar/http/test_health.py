@@ -40,6 +40,12 @@ def test_sidecar_is_ready_while_it_has_its_coordinator(
     assert (response.status, response.json) == (status, {**answer, "coordinator": "tcp://c:1"})
 
 
+def test_sidecar_tells_all_that_it_knows_of_itself(wire: Wire) -> None:
+    wire.request("GET", "/v1/sidecar")
+    wire.deliver(Inspected(FACTS))
+    assert wire.response().json == FACTS
+
+
 def test_index_lists_every_route(wire: Wire) -> None:
     wire.request("GET", "/v1")
     listed = wire.response().json["routes"]
