@@ -21,7 +21,7 @@ PREFIX = "PILLION_SIDECAR_"
 _SECOND = limits.SECOND_MS
 _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):([0-9]{1,5})")
 _ENDPOINT = re.compile(
-    r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]{1,5})?(/[A-Za-z0-9_.~%/-]*)?"
+    r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::([0-9]{1,5}))?(/[A-Za-z0-9_.~%/-]*)?"
 )
 
 TABLE = (
@@ -393,7 +393,8 @@ def _endpoint_problems(values: Values) -> list[str]:
             "otel_endpoint: a collector's address holds no secret, since it is shown and logged; "
             "give it by OTEL_EXPORTER_OTLP_HEADERS"
         ]
-    if _ENDPOINT.fullmatch(endpoint) is None:
+    url = _ENDPOINT.fullmatch(endpoint)
+    if url is None or int(url[2] or 1) not in range(1, 65536):
         return [
             f"otel_endpoint = {endpoint[:80]!r} ({values['otel_endpoint'].origin}): expected "
             "http://HOST:PORT or https://HOST, such as http://127.0.0.1:4318"

@@ -8,6 +8,7 @@ import pytest
 
 from protocol.settings import SettingsError
 from sidecar.settings import PREFIX, TABLE, Settings, build, read
+from sidecar.tracing.relation import Tracing
 
 
 def settings(environ: dict[str, str] | None = None, **flags: object) -> Settings:
@@ -133,3 +134,34 @@ def test_service_is_asked_for_its_handlers_where_none_is_named(flag: str, value:
 
     assert invoking.discover
     assert invoking.app is not None
+
+
+# --- Traces ------------------------------------------------------------------------------------
+
+
+def test_no_spans_are_made_unless_a_collector_is_named() -> None:
+    assert settings({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}).tracing is None
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://127.0.0.1:4318", "https://otel.example/v1/traces", "http://[::1]:4318/"]
+)
+def test_collector_is_named_by_a_url(endpoint: str) -> None:
+    made = settings(otel_endpoint=endpoint)
+
+    assert made.tracing == Tracing(endpoint, "auto")
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["127.0.0.1:4318", "grpc://host:4317", "http://", "http://h/?token=x", "http://h:99999"],
+)
+def test_what_is_no_collectors_url_is_refused(endpoint: str) -> None:
+    assert "expected http://HOST:PORT" in problem(otel_endpoint=endpoint)
+
+
+def test_collectors_url_with_a_secret_is_refused_and_not_repeated() -> None:
+    said = problem(otel_endpoint="https://user:secret@otel.example")
+
+    assert "OTEL_EXPORTER_OTLP_HEADERS" in said
+    assert "secret@" not in said

@@ -44,7 +44,8 @@ class Collector:
         self.answers = threading.Event()
         """Whether it answers at all."""
         self.answers.set()
-        self.requests = 0
+        self.bodies: list[bytes] = []
+        """All that was sent here, whatever it answered."""
         collector = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -86,7 +87,7 @@ class Collector:
     def take(self, path: str, body: bytes) -> int:
         """Keep what a request holds; return the status to answer."""
         with self._arrived:
-            self.requests += 1
+            self.bodies.append(body)
             if path != "/v1/traces":
                 return 404
             if self.status == 200:
@@ -104,7 +105,7 @@ class Collector:
     def wait_for_request(self, seconds: float = 20.0) -> None:
         """Wait until anything was sent here."""
         with self._arrived:
-            assert self._arrived.wait_for(lambda: self.requests > 0, seconds), "nothing came"
+            assert self._arrived.wait_for(lambda: bool(self.bodies), seconds), "nothing came"
 
 
 def spans_of(body: bytes) -> list[Span]:

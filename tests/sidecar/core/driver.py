@@ -22,7 +22,7 @@ T = TypeVar("T")
 class Driver:
     """One core, its clock, and what it has asked to be sent since the last look."""
 
-    def __init__(self, **terms: int) -> None:
+    def __init__(self, **terms: Any) -> None:
         self.now_ms = 1_000
         self.core = Sidecar(Identity("host-1", b"i" * 16, "email", "0.1.0"), Terms(**terms))
         self.session = 0

@@ -66,7 +66,7 @@ class SpoolDriver(Driver):
         terms: See ``Terms``.
     """
 
-    def __init__(self, store: Store | None = None, **terms: int) -> None:
+    def __init__(self, store: Store | None = None, **terms: Any) -> None:
         super().__init__(**terms)
         self.store = store or Store()
         self.core = Sidecar(
@@ -146,7 +146,7 @@ def numbers_in(tasks: bytes) -> list[int]:
     return [int.from_bytes(raw[0], "big") - first for raw in decode_batch(tasks)]
 
 
-def away(store: Store | None = None, **terms: int) -> SpoolDriver:
+def away(store: Store | None = None, **terms: Any) -> SpoolDriver:
     """Return a driver with an app and no coordinator."""
     driver = SpoolDriver(store, **terms)
     driver.attach(APP)

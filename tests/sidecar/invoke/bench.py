@@ -47,7 +47,7 @@ class Bench:
         self._grants = 0
         self._flushing: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
-        grace = {"cancel_grace_ms": GRACE_MS, **terms}
+        grace: dict[str, Any] = {"cancel_grace_ms": GRACE_MS, **terms}
         self.core = Sidecar(Identity("host-1", b"i" * 16, SERVICE, "0.1.0"), Terms(**grace))
         server = HttpServer(routes())
         self.gateway = Gateway(
