@@ -121,7 +121,7 @@ class Context:
 
     @property
     def traceparent(self) -> str | None:
-        """The W3C trace context of the task; what is submitted from here inherits it."""
+        """The W3C trace context of the attempt; what is submitted from here inherits it."""
         return self._text("traceparent")
 
     @property

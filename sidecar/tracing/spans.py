@@ -106,8 +106,9 @@ class Spans:
             origin = get_current_span(parent).get_span_context()
             links = (Link(origin),) if origin.is_valid else ()
             parent = Context()
-        # It is made once more when its times are known: a span's beginning cannot be changed.
-        draft = self._tracer.start_span(name, parent, SpanKind.CONSUMER, attributes, links)
+        # It is made once more, with all that belongs to it, when its times are known: a span's
+        # beginning cannot be changed.
+        draft = self._tracer.start_span(name, parent, SpanKind.CONSUMER)
         context = draft.get_span_context()
         headers: dict[str, str] = {}
         here = set_span_in_context(NonRecordingSpan(context), Context())
@@ -246,7 +247,11 @@ class _Exporter(SpanExporter):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self.taken += len(spans)
         self._heard = False
-        result = self._otlp.export(spans)
+        try:
+            result = self._otlp.export(spans)
+        except Exception as error:  # Older versions raise where nobody can be reached.
+            self.troubled(f"{type(error).__name__}: {error}")
+            result = SpanExportResult.FAILURE
         if result is SpanExportResult.SUCCESS:
             self.sent += len(spans)
             if self.trouble:
