@@ -35,7 +35,8 @@ class Attempts:
             raise Broken("only a lease is begun", f"{who}: the lease is {lease}, task {record}")
         if task.payload not in [e.payload for e in model.contents[task_id].values()]:
             raise Broken("the payload is what was submitted", f"{who}: {task.payload!r}")
-        if task.attempt > task.attempts_max:
+        ever = model.orders.attempts_ever(attempt.handler)
+        if task.attempt > max(task.attempts_max, ever):
             raise Broken("attempts are bounded", f"{who}: {task.attempt} of {task.attempts_max}")
         others = self._running.setdefault(task_id, [])
         if not excused:
@@ -64,6 +65,12 @@ class Attempts:
         running = self._running.get(task_id)
         if running:
             self._check(task_id, running, f"{task_id.hex()} token {token:#x} is granted")
+
+    def over(self, task_id: bytes, state: str) -> None:
+        """Check that nothing of a task runs when it ends by another's word."""
+        running = self._running.get(task_id)
+        if running:
+            self._check(task_id, running, f"{task_id.hex()} is {state}")
 
     def _check(self, task_id: bytes, running: "list[Attempt]", now: str) -> None:
         for attempt in running:

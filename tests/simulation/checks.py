@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.core.config import Config
 from coordinator.core.effects import Effects, Scan
+from coordinator.core.operations import Done, Refusal
 from coordinator.store.base import Writes
 from protocol.errors import CODES
 from protocol.messages import (
@@ -30,9 +31,10 @@ from protocol.messages import (
     Welcome,
 )
 from sidecar.core.events import Note
-from tests.simulation import scan
+from tests.simulation import answers, scan
 from tests.simulation.attempts import Attempts
-from tests.simulation.model import ATTEMPTS, STATE, TOKEN, Model
+from tests.simulation.model import Model
+from tests.simulation.record import ATTEMPTS, OPTIONS, STATE, TOKEN
 from tests.simulation.workload import Entry, Plan
 from tests.simulation.world import MS, Broken, World
 
@@ -84,6 +86,7 @@ class Checks:
         """In which session's grant of which number a lease was sent."""
         self._reported: set[bytes] = set()
         """Tasks of which outcomes came since the last flush."""
+        self._returned: set[tuple[bytes, int]] = set()
         self._scanned_at = 0
         self._quiet = 0
 
@@ -98,6 +101,7 @@ class Checks:
             asked.said.update(message.limits)
         elif isinstance(message, Outcomes):
             self._reported.update([outcome.id for outcome in message.outcomes])
+            self._take_returned(wire, message.outcomes)
         elif isinstance(message, Hello):
             self._asked.setdefault(wire, Asked()).said = {}
             held = {lease.id: lease.token for lease in message.held}
@@ -109,6 +113,16 @@ class Checks:
             if not wire.sidecar_end:
                 self._world.hit("late_hello")
                 self._world.note("late HELLO", message)
+
+    def _take_returned(self, wire: "Wire", outcomes: Sequence[Outcome]) -> None:
+        """Take note of leases that come back unused, from who has them."""
+        for outcome in outcomes:
+            lease = outcome.token, wire.sidecar.incarnation
+            holds = self.model.leases.get(outcome.id) == lease
+            if holds and outcome.kind is OutcomeKind.RETURNED:
+                self._returned.add((outcome.id, outcome.token))
+                if wire.sidecar.name in self.model.orders.drains:
+                    self._world.hit("drained_gave_back")
 
     def flushed(self, coordinator: "CoordinatorProcess", effects: Effects) -> None:
         """Look at what is about to be committed."""
@@ -128,6 +142,7 @@ class Checks:
                     self._world.hit("payload_stored_apart")
         self._look_at_notes(effects)
         self._reported.clear()
+        self.model.returned, self._returned = self._returned, set()
         for ask in effects.reads:
             if isinstance(ask.read, Scan):
                 self._world.hit(f"scan_{ask.read.start[:1].decode()}")
@@ -174,13 +189,25 @@ class Checks:
         """Take a commit, at the moment when it has become durable."""
         self.model.committed(writes)
 
+    def answered_operation(self, number: int, answer: Done | Refusal) -> None:
+        """Check what an operator is told."""
+        self._world.note("operator is told", answer)
+        answers.check(self.model, number, answer)
+        self._world.hit(f"told_{answer.code if isinstance(answer, Refusal) else 'done'}")
+
+    def unanswered(self, numbers: set[int]) -> None:
+        """Count the orders of which nobody will ever be told."""
+        done = [number for number in numbers if f"op{number}" in self.model.orders.audited]
+        self._world.hit("order_unanswered", len(numbers))
+        self._world.hit("order_done_unanswered", len(done))
+
     def sent(self, coordinator: "CoordinatorProcess", wire: "Wire", message: Message) -> None:
         """Check that what leaves the coordinator is durable."""
         match message:
             case Grant(session, number, groups):
-                for _, tasks in groups:
+                for handler, tasks in groups:
                     for task in tasks:
-                        self._check_granted(task)
+                        self._check_granted(handler, task)
                         self.grants[task.id, task.token] = (session, number)
             case Recorded(number, exceptions):
                 places = {exception.place for exception in exceptions}
@@ -200,10 +227,14 @@ class Checks:
                     if reply.status is not None:
                         self._check_status(reply.status)
 
-    def _check_granted(self, task: GrantedTask) -> None:
+    def _check_granted(self, handler: str, task: GrantedTask) -> None:
         lease = self.model.leases.get(task.id)
         if self.model.granted.get(task.id) != task.token:
             raise Broken("a grant is durable", f"{task.id.hex()} {task.token:#x}, store {lease}")
+        policy = self.model.orders.policy(handler) | (self.model.records[task.id][OPTIONS] or {})
+        limits = (task.attempts_max, task.timeout_ms)
+        if limits != (policy["attempts_max"], policy["timeout_ms"]):
+            raise Broken("a grant has the policy in effect", f"{handler} {task}, {policy}")
 
     def _check_recorded(self, outcome: Outcome) -> None:
         record = self.model.records.get(outcome.id)
@@ -235,6 +266,8 @@ class Checks:
         record = self.model.records.get(status.id)
         if record is None or status.id in self.model.removed:
             return  # Submitted once more after its removal, it is another task.
+        if status.finished_ms in self.model.deaths.get(status.id, ()):
+            return  # It was dead when this was said, and is not any more.
         if status.state.terminal and record[STATE] != status.state:
             raise Broken("an answer is durable", f"{status}, store {record}")
 

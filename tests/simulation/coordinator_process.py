@@ -10,8 +10,18 @@ from typing import TYPE_CHECKING, Any
 from coordinator.core.config import Config
 from coordinator.core.effects import Effects, GetMany, Now, Outgoing, Read
 from coordinator.core.layout import payload_key
+from coordinator.core.operations import Operation
 from coordinator.core.payloads import fill
-from coordinator.core.shard import Answered, Received, Sent, Shard, StoreLevel, Tick, Undelivered
+from coordinator.core.shard import (
+    Answered,
+    Operated,
+    Received,
+    Sent,
+    Shard,
+    StoreLevel,
+    Tick,
+    Undelivered,
+)
 from coordinator.runtime import SLEEP_MS_MAX
 from protocol import codec
 from tests.simulation.network import Wire
@@ -67,6 +77,8 @@ class CoordinatorProcess(Process):
         self._busy = False
         self._turn_due = False
         self._committing: Effects | None = None
+        self._operations: set[int] = set()
+        """Orders that have no answer."""
         self._refusal = ""
         self._refused_for = 0
         """Commits since it knows that its disk is full."""
@@ -104,6 +116,14 @@ class CoordinatorProcess(Process):
             if answer is not None:
                 self._send(answer)
         self._turn_soon()
+
+    def operate(self, number: int, operation: Operation) -> None:
+        """Take an operation over HTTP; its answer is seen by the checks."""
+        if self.serving:
+            self.world.note(f"{self.name} operated", operation)
+            self._operations.add(number)
+            self.shard.step(self.now(), Operated(number, operation))
+            self._turn_soon()
 
     # --- The loop ------------------------------------------------------------------------------
 
@@ -192,6 +212,9 @@ class CoordinatorProcess(Process):
             self.shard.step(self.now(), Sent(effects))
             for outgoing in undelivered:
                 self.shard.step(self.now(), Undelivered(outgoing))
+        for number, answer in effects.results:
+            self._operations.discard(number)
+            self._checks.answered_operation(number, answer)
         for ask, result in zip(effects.reads, results, strict=False):
             self.shard.step(self.now(), Answered(ask.number, result))
         may_differ = effects.writes or (self._refusal and effects.messages)
@@ -227,4 +250,5 @@ class CoordinatorProcess(Process):
                 self._disk.write(committing.writes)
         for wire in self.wires.values():
             wire.coordinator_died()
+        self._checks.unanswered(self._operations)
         self._checks.ended(self)

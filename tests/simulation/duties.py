@@ -106,6 +106,8 @@ class Duties:
         """Check what goes to a service."""
         if self._began_to_end_ms is not None and isinstance(message, Tasks):
             raise Broken("nothing is handed over by one that ends", self._sidecar.name)
+        if self._core._hold.on and isinstance(message, Tasks):
+            raise Broken("nothing is handed over by one that is drained", self._sidecar.name)
 
     def gave_up(self) -> None:
         """Take note that its leases were void."""
@@ -149,6 +151,8 @@ class Duties:
         submissions = core._submissions
         if submissions._waiting:
             self._check_submissions()
+        if core._hold.on and core._holdings.counts()["tasks_buffered"]:
+            raise Broken("one that is drained keeps nothing unbegun", self._sidecar.name)
         if not core.session_open and len(core._unrecorded) and not self._sidecar.spool_at_work:
             self._check_journal()
 

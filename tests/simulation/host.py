@@ -62,6 +62,13 @@ class Host:
         """Return the sidecar's process."""
         return self.sidecar
 
+    def a_sidecar_name(self) -> str:
+        """Return the name of its sidecar, or that of a process of it which is still to come."""
+        later = self._world.rng.choice((0, 0, 1, 2))
+        if self.sidecar is not None and not later:
+            return self.sidecar.name
+        return f"{self.name}.sidecar{self._births + later}"
+
     # --- The sidecar ---------------------------------------------------------------------------
 
     def start_sidecar(self) -> None:

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 
 from coordinator.core.config import Config
 from protocol.limits import DAY_MS
+from protocol.messages import State
 from tests.simulation.checks import Checks
 from tests.simulation.coordinator_process import CoordinatorProcess
 from tests.simulation.disk import Disk
 from tests.simulation.faults import Faults
 from tests.simulation.host import Host
+from tests.simulation.operator_process import OperatorProcess
+from tests.simulation.record import COLLECTION, HANDLER, STATE
 from tests.simulation.windows import small
 from tests.simulation.workload import HANDLERS, Entry, Source, a_plan
 from tests.simulation.world import MS, SECOND, Broken, Clock, World
@@ -68,6 +71,7 @@ class Simulation:
             for n in range(rng.randint(2, 4))
         ]
         self.faults = Faults(world, self)
+        self.operator = OperatorProcess(world, self)
         self._batches_left = self.plan.batches
         self._submit_next()
 
@@ -135,6 +139,9 @@ class Simulation:
         span = self.plan.batches * self.plan.every_us
         self.world.run(span + self.world.rng.randrange(SECOND, 4 * SECOND))
         self._mend()
+        if self.operator.stays is not None:
+            self._wait_until(self._all_but_held_ended, LIVENESS_MAX_US, self._what_is_open)
+            self.operator.lift_last()
         self._wait_until(self._all_ended, LIVENESS_MAX_US, self._what_is_open)
         self._check_end()
         self.wall_offset_ms += 40 * DAY_MS
@@ -148,6 +155,7 @@ class Simulation:
     def _mend(self) -> None:
         self.world.note("faults cease")
         self.faults.cease()
+        self.operator.cease()
         # A clock that was set forward stays there: what it made due later must not wait for days.
         self.wall_offset_ms = max(self.wall_offset_ms, 60_000 * self.plan.wall_jumps)
         self.hosts[0].add_service(list(HANDLERS))
@@ -168,11 +176,31 @@ class Simulation:
             self.world.run(self.world.now + 250 * MS)
 
     def _all_ended(self) -> bool:
+        return not self.checks.model.unended() and self._all_settled()
+
+    def _all_but_held_ended(self) -> bool:
+        """Tell whether exactly those tasks are left that the last gate holds, all of them ready."""
+        model, held = self.checks.model, 0
+        for task_id in model.unended():
+            record = model.records[task_id]
+            handler, collection = model.names[record[HANDLER]], record[COLLECTION]
+            if record[STATE] != State.READY or model.orders.holder(handler, collection) is None:
+                return False
+            held += 1
+        if not self._all_settled():
+            return False
+        self.world.hit("held_to_the_end", held)
+        return True
+
+    def _all_settled(self) -> bool:
+        """Tell whether nothing is under way, and nobody waits for an answer."""
+        model = self.checks.model
         return (
             not self._batches_left
             and not any(host.app.waiting for host in self.hosts)
-            and not self.checks.model.unended()
-            and not self.checks.model.leases
+            and not model.leases
+            and not model.changes.running()
+            and self.operator.settled
             and all(self._settled(host) for host in self.hosts)
         )
 
@@ -192,7 +220,10 @@ class Simulation:
             host.sidecar and host.sidecar.core.facts(host.sidecar.now_ms()) for host in self.hosts
         ]
         apps = [host.app.waiting for host in self.hosts]
-        return f"tasks {tasks}, leases {model.leases}, apps {apps}, sidecars {facts}"
+        orders = [*model.orders.gates.values(), *model.changes.running(), model.orders.overrides]
+        return (
+            f"tasks {tasks}, leases {model.leases}, apps {apps}, sidecars {facts}, orders {orders}"
+        )
 
     def _check_end(self) -> None:
         model = self.checks.model
@@ -212,7 +243,7 @@ class Simulation:
 
     def _left(self) -> list[bytes]:
         # Which queues have rows to be swept is forgotten when the coordinator ends.
-        letters = b"tpsgxr" if self.disk.epoch == 1 else b"tpsgx"
+        letters = b"tpsgxdrw" if self.disk.epoch == 1 else b"tpsgxd"
         return [key for key in self.disk.pairs if key[:1] in letters]
 
 

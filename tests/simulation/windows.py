@@ -5,10 +5,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from coordinator.core import (
+    bulk_changes,
     calendar,
+    dropping,
     granting,
     layout,
     ledger,
+    listing,
     ready_queue,
     recovery,
     submissions,
@@ -47,6 +50,14 @@ def small(world: World) -> Iterator[None]:
         (link, "PATIENCE_MS_MIN", rng.choice((700, 5_000))),
         (link, "BACKOFF_MS_MIN", rng.choice((100, 500))),
         (submissions, "CHECKING_BYTES_MAX", rng.choice((4_000, 2**26))),
+        (granting, "REGATED_MAX", rng.choice((1, 3, 1_024))),
+        (dropping, "ROWS", rng.choice((1, 4))),
+        (bulk_changes, "SLICE_TASKS", rng.choice((2, 250))),
+        (bulk_changes, "SLICE_SCANNED", rng.choice((3, 1_024))),
+        (bulk_changes, "WRITE_SLICES", rng.choice((1, 16))),
+        (bulk_changes, "KEPT", rng.choice((4, 100))),
+        (listing, "CHUNK", rng.choice((2, 256))),
+        (listing, "ROWS", rng.choice((1, 4))),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in changes]
     try:

@@ -36,6 +36,7 @@ ok, long: succeed soon, or after a while. retry: fail the first times. always: f
 defer: not now, the first times; notnow: every time. fatal. poison: the process dies, every time;
 crashonce: the first time. over: runs beyond its timeout. hang: beyond it, deaf to REVOKE.
 """
+COLLECTIONS = ("red", "blue")
 FILLER = (0, 0, 0, 20, 90, 200)
 """Bytes added to payloads; some are then stored apart."""
 
@@ -67,6 +68,8 @@ class Plan:
     expiring: float
     """Share of tasks that expire."""
     wall_jumps: bool
+    collected: float
+    """Share of tasks that are in a collection."""
 
 
 def a_plan(world: World, steps: int) -> Plan:
@@ -79,6 +82,7 @@ def a_plan(world: World, steps: int) -> Plan:
         "crashes_max": rng.choice((2, 3)),
         "deferrals_max": rng.choice((2, 4)),
         "timeout_ms": rng.choice((400, 1_500)),
+        "concurrency": 0,
     }
     policies = {handler: dict(common) for handler in HANDLERS}
     policies[NARROW]["concurrency"] = rng.choice((1, 2, 3))
@@ -92,6 +96,7 @@ def a_plan(world: World, steps: int) -> Plan:
         every_us=rng.choice((20, 100, 250)) * MS,
         expiring=rng.choice((0.05, 0.3)),
         wall_jumps=rng.random() < 0.3,
+        collected=rng.choice((0.05, 0.5)),
     )
 
 
@@ -135,8 +140,8 @@ class Source:
             options["priority"] = rng.randrange(4)
         if rng.random() < 0.05:
             options["attempts_max"] = rng.randint(1, 3)
-        if rng.random() < 0.05:
-            options["collection"] = "some"
+        if rng.random() < self._plan.collected:
+            options["collection"] = rng.choice(COLLECTIONS)
         if rng.random() < 0.05:
             options["timeout_ms"] = 100
         return options or None
