@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from coordinator import cli_changing, cli_operating
+from coordinator import cli_changing, cli_operating, cli_sidecars
 from coordinator import settings as coordinator_settings
 from coordinator.cli_options import (
     ask_api,
@@ -97,16 +97,6 @@ def handlers(form: str, columns: str, **flags: Any) -> None:
     from coordinator.commands import lists  # noqa: PLC0415
 
     ask_api(flags, lambda api: lists.handlers(api, form, split_columns(columns)))
-
-
-@cli.command()
-@asks
-@has_columns
-def sidecars(form: str, columns: str, **flags: Any) -> None:
-    """List sidecars: whether they are heard, what they hold and would take."""
-    from coordinator.commands import lists  # noqa: PLC0415
-
-    ask_api(flags, lambda api: lists.sidecars(api, form, split_columns(columns)))
 
 
 @cli.command()
@@ -271,7 +261,7 @@ def doctor(form: str, **flags: Any) -> None:
     sys.exit(looking.doctor(read_settings(flags.pop("config_file"), flags), form))
 
 
-for _command in (*cli_operating.COMMANDS, *cli_changing.COMMANDS):
+for _command in (*cli_operating.COMMANDS, *cli_changing.COMMANDS, *cli_sidecars.COMMANDS):
     cli.add_command(_command)
 
 

@@ -45,6 +45,7 @@ RANKS = {
         "cli_options": 6,
         "cli_operating": 7,
         "cli_changing": 7,
+        "cli_sidecars": 7,
         "cli": 8,
         "__main__": 9,
         "__init__": 10,

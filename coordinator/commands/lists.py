@@ -11,7 +11,10 @@ HANDLER_COLUMNS = (
     *("name", "ready", "scheduled", "leased", "dead", "oldest_ready_ms"),
     *("in_per_second", "out_per_second", "wait_p99_ms", "run_p99_ms", "sidecars", "gate"),
 )
-SIDECAR_COLUMNS = ("name", "service", "state", "silent_ms", "leases", "demand", "handlers")
+SIDECAR_COLUMNS = (
+    *("name", "service", "state", "silent_ms", "leases", "demand", "handlers"),
+    *("drained_by", "drain_reason"),
+)
 TASK_COLUMNS = ("id", "handler", "state", "priority", "submitted_ms", "attempts", "error")
 
 

@@ -151,7 +151,7 @@ def tame(text: str) -> str:
 
 _MOMENTS = (
     *("submitted_ms", "due_ms", "finished_ms", "created_ms", "until_ms", "at_ms", "set_ms"),
-    *("first_ms", "last_ms", "ended_ms"),
+    *("first_ms", "last_ms", "ended_ms", "drained_ms"),
 )
 
 

@@ -1,7 +1,8 @@
 """Run a command that asks the API: find the coordinator, repeat if watched, name what is wrong.
 
 Exit codes: 1 somebody who was asked said no; 2 usage; 3 there is no such thing; 4 conflict; 5 no
-coordinator answers; 6 not permitted; 75 at a limit, try again; 130 interrupted.
+coordinator answers; 6 not permitted; 75 at a limit, try again; 124 the wait was over first; 130
+interrupted.
 """
 
 import os
@@ -14,7 +15,7 @@ from coordinator.commands.output import UnknownColumn, say, tell
 from coordinator.settings import Settings, build, host_and_port, read_token
 from protocol.settings import Values
 
-EXIT_DECLINED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 1, 2, 5, 130
+EXIT_DECLINED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_TIMED_OUT, EXIT_INTERRUPTED = 1, 2, 5, 124, 130
 _EXITS = {400: 2, 401: 6, 403: 6, 404: 3, 409: 4, 412: 4, 429: 75, 503: 75, 507: 75}
 _CLEAR = "\x1b[H\x1b[2J"
 
@@ -25,6 +26,18 @@ class Usage(Exception):
 
 class Declined(Exception):
     """Raised when somebody was asked, and said no."""
+
+
+class TimedOut(Exception):
+    """Raised when what was waited for has not happened in time."""
+
+
+_ENDS: dict[type[Exception], int] = {
+    UnknownColumn: EXIT_USAGE,
+    Usage: EXIT_USAGE,
+    Declined: EXIT_DECLINED,
+    TimedOut: EXIT_TIMED_OUT,
+}
 
 
 def run(values: Values, ask: Callable[[Api], None], watch_ms: int | None = None) -> int:
@@ -46,10 +59,8 @@ def run(values: Values, ask: Callable[[Api], None], watch_ms: int | None = None)
     except Refused as error:
         hint = f"; {error.hint}" if error.hint else ""
         return _fail(f"{error}{hint}", exit_code(error))
-    except (UnknownColumn, Usage) as error:
-        return _fail(str(error), EXIT_USAGE)
-    except Declined as error:
-        return _fail(str(error), EXIT_DECLINED)
+    except (UnknownColumn, Usage, Declined, TimedOut) as error:
+        return _fail(str(error), _ENDS[type(error)])
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:

@@ -34,7 +34,9 @@ def screen(told: dict[str, Any], columns_max: int | None) -> str:
     lines = [f"{told['verdict'].upper()}  pillion {told['software']} at {told['address']}"]
     for reason in told["reasons"]:
         lines += [f"  {reason['level']}: {tame(reason['text'])}", f"    {reason['hint']}"]
-    states = ", ".join(f"{count} {state}" for state, count in sidecars.items())
+    states = ", ".join(
+        f"{count} {state}" for state, count in sidecars.items() if count or state == "ready"
+    )
     lines += [
         "",
         f"up        {age(told['now_ms'] - told['started_ms'])}, epoch {told['epoch']}",

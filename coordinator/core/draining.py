@@ -71,7 +71,8 @@ class Draining:
             details["before"] = before.describe()
         fields = (now.wall_ms, by.owner, action, drain.sidecar, by.reason)
         ledger.audit.add(ledger.effects.writes, fields, details)
-        ledger.note(action.replace(".", "_"), sidecar=drain.sidecar, owner=by.owner, leases=leases)
+        event = action.replace(".", "_") + "ed"
+        ledger.note(event, sidecar=drain.sidecar, owner=by.owner, leases=leases)
 
     # Sidecars
 

@@ -20,7 +20,6 @@ from coordinator.core.handler import Handler
 from coordinator.core.ledger import Ledger
 from coordinator.core.rates import Rates
 from coordinator.core.scaling import load_of, wanted
-from coordinator.core.sessions import Session, margin_ms
 from protocol.messages import Priority, State
 
 _ENDS = tuple(state for state in State if state.terminal)
@@ -82,23 +81,6 @@ class HandlerDetail:
     gates: list[GateRow]
     """Those that hold it, or a collection of it."""
     served_by: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class SidecarRow:
-    """One session."""
-
-    name: str
-    service: str
-    state: str
-    """ready; silent: not heard for half its timeout, or cut off; away: not back since the start."""
-    silent_ms: int
-    """How long it has not been heard."""
-    timeout_ms: int
-    leases: int
-    demand: int
-    handlers: list[str]
-    session: int
 
 
 def handler_rows(ledger: Ledger, rates: Rates, now: Now) -> list[HandlerRow]:
@@ -171,40 +153,6 @@ def oldest_ready_ms(handler: Handler, now: Now) -> int | None:
         head for queue in handler.open_queues if queue.live and (head := queue.head()) is not None
     ]
     return max(0, now.wall_ms - min(head.due_ms for head in heads)) if heads else None
-
-
-def sidecar_rows(ledger: Ledger, now: Now) -> list[SidecarRow]:
-    """Return all sessions, by the name of their sidecar."""
-    rows = [sidecar_row(ledger, session, now) for session in ledger.sessions]
-    return sorted(rows, key=lambda row: (row.name, row.session))
-
-
-def sidecar_row(ledger: Ledger, session: Session, now: Now) -> SidecarRow:
-    """Return one session."""
-    silent_ms = max(0, now.ms - heard_ms(session))
-    connected = ledger.sessions.of_peer(session.peer) is session
-    if session.number == 0:
-        state = "away"
-    elif not connected or silent_ms > session.timeout_ms // 2:
-        state = "silent"
-    else:
-        state = "ready"
-    return SidecarRow(
-        name=session.sidecar,
-        service=session.service,
-        state=state,
-        silent_ms=silent_ms,
-        timeout_ms=session.timeout_ms,
-        leases=session.leases,
-        demand=sum(max(0, session.demand(handler)) for handler in session.handlers.values()),
-        handlers=sorted(session.handlers),
-        session=session.number,
-    )
-
-
-def heard_ms(session: Session) -> int:
-    """Return when a sidecar was last heard: its deadline was set from then."""
-    return session.deadline_ms - session.timeout_ms - margin_ms(session.timeout_ms)
 
 
 def totals(handlers: Iterable[Handler]) -> dict[str, int]:

@@ -4,10 +4,13 @@ from dataclasses import dataclass
 
 from coordinator.core.filters.predicate import error_of, sidecar_of, state_of
 from coordinator.core.fingerprints import error_type_of
+from coordinator.core.sidecar_view import drains_of_all
 from coordinator.core.task import UNTOLD, Task
 from protocol.ids import to_text
 from protocol.messages import AttemptRecord, OutcomeKind, Priority, State
 
+NAMED_MAX = 3
+"""Drains that are named where there are more."""
 _OUTCOMES = tuple(kind.name.lower() for kind in OutcomeKind)
 
 
@@ -144,6 +147,12 @@ def _ready_waits_for(task: Task) -> str:
         return f"a sidecar: none serves {handler.name}"
     if handler.free() <= 0:
         return f"one of the {handler.policy.concurrency} leases that its handler may have at a time"
+    drains = drains_of_all(handler)
+    if drains:
+        told = ", ".join([f"{drain.sidecar} by {drain.describe()}" for drain in drains[:NAMED_MAX]])
+        more = f" and {len(drains) - NAMED_MAX} more" if len(drains) > NAMED_MAX else ""
+        return f"an undrain: all that serve {handler.name} are drained: {told}{more}"
     if not handler.rotation:
-        return f"a free slot: the {len(handler.sessions)} sidecars of its handler are busy"
+        busy = sum([session.drain is None for session in handler.sessions])
+        return f"a free slot: the {busy} sidecars of its handler are busy"
     return "its turn"

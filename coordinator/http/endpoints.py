@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from coordinator.core import overview
-from coordinator.core.overview import HandlerDetail, HandlerRow, SidecarRow
+from coordinator.core.overview import HandlerDetail, HandlerRow
 from coordinator.core.task_view import TaskDetail
 from coordinator.http import (
     audit,
@@ -22,6 +22,7 @@ from coordinator.http import (
     policies,
     scaling,
     scrub,
+    sidecars,
     status,
     tasks,
 )
@@ -35,13 +36,6 @@ class HandlerList:
     """All handlers, by name."""
 
     handlers: list[HandlerRow]
-
-
-@dataclass(frozen=True, slots=True)
-class SidecarList:
-    """All sidecars with a session, by name."""
-
-    sidecars: list[SidecarRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +62,6 @@ async def _handler(access: Access, request: Request) -> HandlerDetail:
     detail = overview.handler_detail(access.ledger, handler, access.observation.rates, now)
     age = (await oldest.oldest_of(access, [handler], now)).get(handler.number)
     return replace(detail, handler=replace(detail.handler, oldest_ready_ms=age))
-
-
-async def _sidecars(access: Access, _request: Request) -> SidecarList:
-    return SidecarList(overview.sidecar_rows(access.ledger, access.now()))
 
 
 async def _status(access: Access, _request: Request) -> status.StatusReport:
@@ -115,7 +105,7 @@ ROUTES = (
     *scaling.ROUTES,
     *gates.ROUTES,
     *audit.ROUTES,
-    Route("/v1/sidecars", "All sidecars", SidecarList, _sidecars),
+    *sidecars.ROUTES,
     Route(
         "/v1/tasks",
         "The tasks that a filter means, page by page",

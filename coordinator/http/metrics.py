@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from coordinator.core import overview, scaling
+from coordinator.core import overview, scaling, sidecar_view
 from coordinator.core.effects import Now
 from coordinator.core.figures import BUCKETS, AttemptResult, Figures
 from coordinator.core.gates import GateKind
@@ -204,17 +204,19 @@ def _sum_seconds(figures: Figures, name: str) -> float:
 
 
 def _sidecars(out: Exposition, access: Access) -> None:
-    rows = overview.sidecar_rows(access.ledger, access.now())
-    states = {state: 0 for state in ("ready", "silent", "away")}
+    rows = sidecar_view.sidecar_rows(access.ledger, access.now())
+    states = dict.fromkeys(sidecar_view.STATES, 0)
     slots: dict[tuple[str, str], int] = {}
     for row in rows:
         states[row.state] += 1
+        if row.state == "absent":
+            continue
         for state, count in (("leased", row.leases), ("free", row.demand)):
             slots[row.service, state] = slots.get((row.service, state), 0) + count
     out.family(
         "pillion_sidecars",
         "gauge",
-        "Sidecars with a session.",
+        "Sidecars with a session, and drained names without one (absent).",
         [({"state": state}, count) for state, count in states.items()],
     )
     out.family(

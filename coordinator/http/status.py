@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, replace
 
-from coordinator.core import overview
+from coordinator.core import overview, sidecar_view
 from coordinator.core.effects import Now
 from coordinator.core.gates import Gate, GateKind
 from coordinator.core.handler import Handler
-from coordinator.core.overview import HandlerRow, SidecarRow
+from coordinator.core.overview import HandlerRow
+from coordinator.core.sidecar_view import SidecarRow
 from coordinator.http.access import Access
 from coordinator.http.oldest import oldest_of
 from protocol.units import format_duration_ms, format_size
@@ -99,8 +100,8 @@ async def report(access: Access) -> StatusReport:
         )
         for handler in busiest[:BACKLOG_ROWS]
     ]
-    sidecars = overview.sidecar_rows(ledger, now)
-    states = {state: 0 for state in ("ready", "silent", "away")}
+    sidecars = sidecar_view.sidecar_rows(ledger, now)
+    states = dict.fromkeys(sidecar_view.STATES, 0)
     for sidecar in sidecars:
         states[sidecar.state] += 1
     unserved = [h.name for h in busiest if h.ready and not h.sessions and "" not in h.gates]
@@ -109,6 +110,7 @@ async def report(access: Access) -> StatusReport:
     reasons = _reasons(seen.refusal, disk, unserved, sidecars, rates)
     reasons += _late([h for h in busiest if h.sessions], ages)
     reasons += _gates(list(ledger.gates.by_scope.values()))
+    reasons += _drained([h for h in busiest if h.ready and "" not in h.gates])
     return StatusReport(
         verdict=max([reason.level for reason in reasons], key=LEVELS.index, default="ok"),
         reasons=reasons,
@@ -225,6 +227,16 @@ def _gates(gates: list[Gate]) -> list[Reason]:
             hint = "pillion-coordinator gates tells why; resume lifts one"
             reasons.append(Reason("warning", f"gate_{kind.value}", text, hint))
     return reasons
+
+
+def _drained(waiting: list[Handler]) -> list[Reason]:
+    """Tell which handlers have tasks that wait while all their sidecars are drained."""
+    names = [h.name for h in waiting if sidecar_view.drains_of_all(h)]
+    if not names:
+        return []
+    text = f"tasks wait and all that serve them are drained: {_names(names)}"
+    hint = "pillion-coordinator sidecars tells why; sidecars undrain lifts a drain"
+    return [Reason("warning", "drained", text, hint)]
 
 
 def _names(names: list[str]) -> str:

@@ -207,7 +207,7 @@ class TestADrain:
             ["ada", "sidecar.drain", HOST, "a new kernel", 1, 2],
             ["bob", "sidecar.undrain", HOST, "", 1, 2],
         ]
-        assert bench.noted("sidecar_drain") == [{"sidecar": HOST, "owner": "ada", "leases": 2}]
+        assert bench.noted("sidecar_drained") == [{"sidecar": HOST, "owner": "ada", "leases": 2}]
 
     def test_that_does_not_exist_cannot_be_lifted(self, bench: Bench) -> None:
         answer = bench.operate(UndrainSidecar(HOST, ADA))

@@ -4,7 +4,8 @@ import json
 from dataclasses import asdict
 
 from coordinator.commands.trace import timeline
-from coordinator.core import overview
+from coordinator.core import overview, sidecar_view
+from coordinator.core.operations import By, DrainSidecar
 from coordinator.core.rates import Rates
 from coordinator.core.task_view import task_detail, task_row
 from protocol.messages import Failure, OutcomeKind, Result
@@ -19,7 +20,7 @@ def row(bench: Bench) -> overview.HandlerRow:
 
 
 def sidecars(bench: Bench) -> dict[str, str]:
-    return {s.name: s.state for s in overview.sidecar_rows(bench.shard.ledger, bench.now)}
+    return {s.name: s.state for s in sidecar_view.sidecar_rows(bench.shard.ledger, bench.now)}
 
 
 def waits_for(bench: Bench) -> str:
@@ -76,6 +77,43 @@ def test_oldest_skips_what_has_expired() -> None:
     bench.advance(20)
 
     assert row(bench).oldest_ready_ms == 20
+
+
+def test_drained_sidecar_is_draining_while_it_holds_leases() -> None:
+    bench = Bench()
+    sidecar, other = Sidecar(bench, 1), Sidecar(bench, 2)
+    sidecar.serve(1)
+    other.submit(a_submission(1))
+    for name in ("host-1", "host-2", "host-5"):
+        bench.operate(DrainSidecar(name, By("ada", "a disk")))
+    assert sidecars(bench) == {"host-1": "draining", "host-2": "drained", "host-5": "absent"}
+
+    sidecar.report(success(sidecar.grant()))
+
+    assert sidecars(bench) == {"host-1": "drained", "host-2": "drained", "host-5": "absent"}
+    other.goodbye()
+    bench.pass_time(6_000)
+    assert sidecars(bench) == {"host-1": "silent", "host-2": "absent", "host-5": "absent"}
+    bench.crash()
+    assert sidecars(bench) == {"host-1": "away", "host-2": "absent", "host-5": "absent"}
+    rows = sidecar_view.sidecar_rows(bench.shard.ledger, bench.now)
+    assert {row.drained_by for row in rows} == {"ada"}
+
+
+def test_ready_task_tells_that_it_waits_for_an_undrain_once_nobody_else_may_get_it() -> None:
+    bench = Bench()
+    first, second = Sidecar(bench, 1), Sidecar(bench, 2)
+    first.serve(0)
+    second.serve(0)
+    first.submit(a_submission())
+    bench.operate(DrainSidecar("host-1", By("ada", "a disk")))
+    assert waits_for(bench) == "a free slot: the 1 sidecars of its handler are busy"
+
+    bench.operate(DrainSidecar("host-2", By("bob")))
+
+    assert waits_for(bench) == (
+        f"an undrain: all that serve {EMAIL} are drained: host-1 by ada: a disk, host-2 by bob"
+    )
 
 
 def test_sidecar_that_is_not_heard_is_silent_and_one_that_has_not_come_back_is_away() -> None:

@@ -8,6 +8,7 @@ import jsonschema_rs
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from coordinator.core.sidecar_view import STATES
 from coordinator.http import event_stream, metrics, status
 from coordinator.http.changes import ChangeBody, RescheduleBody
 from coordinator.http.endpoints import ROUTES
@@ -15,6 +16,7 @@ from coordinator.http.gates import GateBody
 from coordinator.http.openapi import document
 from coordinator.http.operations import OperationBody
 from coordinator.http.policies import PolicyBody
+from coordinator.http.sidecars import DrainBody
 from coordinator.store.memory_store import MemoryDisk, MemoryStore
 from protocol import messages as m
 from protocol.ids import TaskIds, to_text
@@ -48,6 +50,7 @@ BODIES = {
     GateBody: {"kind": "pause", **BY},
     PolicyBody: {"changes": {"attempts_max": 3}, **BY},
     ChangeBody: BY,
+    DrainBody: BY,
     RescheduleBody: {"delay_ms": 1_000, **BY},
     OperationBody: {"action": "requeue", "filter": "state=dead", "rate": 1, **BY},
 }
@@ -69,6 +72,8 @@ def test_each_path_answers_as_the_document_says(route: Any) -> None:
             await asked.get(path, method="PUT", json=BODIES[GateBody])
         elif "/policy" in path and route.method == "DELETE":
             await asked.get(path, method="PATCH", json=BODIES[PolicyBody])
+        elif path.endswith("/drain") and route.method != "PUT":
+            await asked.get(path, method="PUT", json=BY)
         path = path.replace("{number}", "1")
         if route.path.endswith(("/cancel", "/reschedule")):
             path = path.replace(to_text(task_id(1)), to_text(task_id(2)))
@@ -195,7 +200,7 @@ def test_status_tells_what_is_wrong_and_what_to_do() -> None:
         assert told["reasons"][0]["text"] == f"tasks wait and no sidecar serves {HANDLER}"
         assert told["tasks"]["ready"] == told["backlog"][0]["ready"] == 1
         assert told["oldest"]["handler"] == HANDLER
-        assert told["sidecars"] == {"ready": 1, "silent": 0, "away": 0}
+        assert told["sidecars"] == dict.fromkeys(STATES, 0) | {"ready": 1}
         assert told["address"] == await asked.running.address
 
     asking(body)
