@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from coordinator.core.effects import Now
 from coordinator.core.handler import Handler
 from coordinator.core.rates import Rates
+from coordinator.core.sessions import Session
 from protocol.limits import SESSIONS_MAX
 from protocol.units import format_duration_ms
 
@@ -70,11 +71,16 @@ class Wanted:
     why: str
 
 
+def serving(handler: Handler) -> list[Session]:
+    """Return the sessions that a handler can count on."""
+    return [session for session in handler.sessions if session.drain is None]
+
+
 def load_of(handler: Handler, rates: Rates, now: Now) -> Load:
     """Return what is known of a handler."""
     pace = rates.pace(now.ms, handler)
     policy = handler.policy
-    demand = sum([max(0, session.demand(handler)) for session in handler.sessions])
+    sessions = serving(handler)
     return Load(
         ready=handler.ready - handler.held,
         leased=handler.leased,
@@ -82,8 +88,8 @@ def load_of(handler: Handler, rates: Rates, now: Now) -> Load:
         lease_ms=None if pace.lease_ms is None else round(pace.lease_ms, 3),
         start_within_ms=policy.start_within_ms,
         concurrency=policy.concurrency,
-        sidecars=len(handler.sessions),
-        slots=handler.leased + demand,
+        sidecars=len(sessions),
+        slots=handler.leased + sum([max(0, session.demand(handler)) for session in sessions]),
     )
 
 

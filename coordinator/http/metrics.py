@@ -35,6 +35,7 @@ _COMMIT_WRITES = [float(2**bucket - 1) for bucket in range(1, 18)]
 _COUNTED = {
     "pillion_redelivered_total": ("redelivered", "Tasks ready again since their lease ended."),
     "pillion_fenced_total": ("stale_token", "Outcomes refused since a later lease was granted."),
+    "pillion_sessions_expired_total": ("session_expired", "Sidecars that were heard no more."),
     "pillion_leases_expired_total": ("lease_expired", "Leases that ended with their session."),
 }
 
@@ -183,8 +184,8 @@ def _scaling(out: Exposition, access: Access, groups: Sequence[_Group], now: Now
     out.family(
         "pillion_handler_sidecars",
         "gauge",
-        "Sidecars that serve the handler.",
-        [(_by(group), len(set().union(*[h.sessions for h in group.handlers]))) for group in groups],
+        "Sidecars that serve the handler and are not drained.",
+        [(_by(group), len(set().union(*map(scaling.serving, group.handlers)))) for group in groups],
     )
     rates = access.observation.rates
     out.family(
