@@ -1,8 +1,9 @@
-"""Bugs in how gates hold and drop tasks, and in policies that operators have changed."""
+"""Bugs in gates, in drains of sidecars, and in policies that operators have changed."""
 
 from tests.mutants.instrument import a_test
 from tests.mutants.mutant import Edit, Mutant, Promise
 
+_DRAINING = "coordinator/core/test_draining.py::"
 _GATING = "coordinator/core/test_gating.py::"
 _OVERRIDING = "coordinator/core/test_overriding.py::"
 _PARKING = "            if task.collection is not None and task.collection in handler.gates:\n"
@@ -159,5 +160,31 @@ MUTANTS = (
             )
         ],
         a_test(f"{_OVERRIDING}test_owner_who_declares_again_changes_what_is_declared_only"),
+    ),
+    Mutant(
+        "drained-and-granted",
+        "A drained sidecar that states its demand again gets tasks.",
+        Promise.ISOLATION,
+        [
+            Edit(
+                "coordinator.core.granting",
+                "        if session.drain is not None:\n            return\n",
+                "",
+            )
+        ],
+        a_test(f"{_DRAINING}TestADrainedSidecar::test_is_granted_nothing_whatever_it_states"),
+    ),
+    Mutant(
+        "end-of-a-drain-told-once",
+        "That a drain is over is told once: where that is lost, slots stay free and tasks wait.",
+        Promise.PROMPT,
+        [
+            Edit(
+                "coordinator.core.draining",
+                "        if session.drain_told:\n            self._tell(session)\n",
+                "        if session.drain is not None:\n            self._tell(session)\n",
+            )
+        ],
+        a_test(f"{_DRAINING}TestWhatWasTold::test_is_told_again_with_every_beat"),
     ),
 )

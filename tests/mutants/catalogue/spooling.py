@@ -125,7 +125,7 @@ MUTANTS = (
         [
             Edit(
                 "sidecar.core.sidecar",
-                "self._unrecorded.restore(spooled.outcomes)",
+                "self._unrecorded.restore(() if spooled is None else spooled.outcomes)",
                 "pass",
             )
         ],
