@@ -29,6 +29,8 @@ class Service:
     received: int = 0
     queue: list[Key] = field(default_factory=list)
     """Handed over and not answered, in order; the first ``slots`` may have begun."""
+    falling: bool = False
+    """Whether its demand was lowered, and not raised since."""
 
     @property
     def begun(self) -> list[Key]:
@@ -157,9 +159,17 @@ class SidecarMachine(RuleBasedStateMachine):
     def see_outcome(self, outcome: m.Outcome) -> None:
         key = (outcome.id, outcome.token)
         assert key not in self.recorded, "a recorded outcome was sent again"
+        if self.nobody_wants_more and key in self.held and key not in self.handed_ms:
+            assert outcome.kind is RETURNED
+            self.ended(key)  # Its grant and the lower demand have crossed.
         assert key in self.outcomes, "an outcome that nothing led to"
         assert self.outcomes[key] in (None, outcome), "two outcomes of one lease"
         self.outcomes[key] = outcome
+
+    @property
+    def nobody_wants_more(self) -> bool:
+        """Whether there are services, and all have lowered their demand."""
+        return bool(self.services) and all(s.falling for s in self.services.values())
 
     # --- The coordinator --------------------------------------------------------------------------
 
@@ -310,7 +320,10 @@ class SidecarMachine(RuleBasedStateMachine):
         self.void()
         number = data.draw(st.sampled_from(sorted(self.services)))
         service = self.services[number]
-        service.total = service.received + more
+        total = service.received + more
+        if total != service.total:
+            service.falling = total < service.total
+        service.total = total
         self.driver.demand(service.total, number)
         self.look()
 
@@ -423,6 +436,7 @@ class SidecarMachine(RuleBasedStateMachine):
     @invariant()
     def tasks_wait_only_while_nobody_has_room(self) -> None:
         if int(self.driver.facts()["tasks_buffered"]):
+            assert not self.nobody_wants_more
             assert all(s.received == max(s.total, s.received) for s in self.services.values())
 
     def teardown(self) -> None:
