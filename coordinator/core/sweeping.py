@@ -95,7 +95,9 @@ class Sweeping:
         if present is not None:
             return present.row is not None and present.row.key == key
         if task_id in saved:
-            return True  # What it has become is not looked at here.
+            # What it has become is not looked at here, but once more: this may be the last look.
+            queue.littered = True
+            return True
         record = found.get(layout.task_key(task_id))
         if record is None or task_id in ledger.leased:
             return False

@@ -1,7 +1,9 @@
 import pytest
 
 from coordinator.core import sweeping
-from protocol.messages import State
+from coordinator.core.shard import Tick
+from protocol.messages import Batch, State, Submit
+from protocol.submission import encode_batch
 from tests.coordinator.core.bench import Bench, small_windows
 from tests.coordinator.core.sidecar import Sidecar
 from tests.support.builders import a_submission, task_id
@@ -63,3 +65,29 @@ def test_rows_of_tasks_that_are_ready_stay() -> None:
     sidecar.serve()
 
     assert {task.id for task in sidecar.granted()} == {task_id(n) for n in range(2, 40, 2)}
+
+
+@pytest.mark.parametrize("flushes", range(6))
+def test_a_row_goes_whose_task_was_submitted_once_more_while_it_was_looked_at(flushes: int) -> None:
+    """Found by seed 300592: it was kept for a task that is not ready by it, and forgotten."""
+    bench = Bench(retention_other_ms=1)
+    sidecar = Sidecar(bench)
+    submit(sidecar, *range(1, 5), 10)  # The last of them does not fit into the window.
+    submit(sidecar, 11, expires_ms=2 * EXPIRY_MS)
+    bench.advance(EXPIRY_MS)
+    bench.advance(1)  # Of task 10 its row is left.
+
+    bench.pass_time(EXPIRY_MS - 1)
+    bench.step(Tick())
+    for _ in range(flushes):
+        bench.flush()
+    bench.begin()
+    again = encode_batch([a_submission(10, options={"delay_ms": 5})])
+    bench.receive(sidecar.peer, Submit([Batch(99, again)]))
+    bench.finish()
+    bench.tick()
+    bench.advance(5)
+    sidecar.serve()
+
+    assert [task.id for task in sidecar.granted()] == [task_id(10)]
+    assert rows(bench) == 0
