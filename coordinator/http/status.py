@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from coordinator.core import overview, sidecar_view
+from coordinator.core import overview, scaling, sidecar_view
 from coordinator.core.effects import Now
 from coordinator.core.gates import Gate, GateKind
 from coordinator.core.handler import Handler
@@ -108,7 +108,7 @@ async def report(access: Access) -> StatusReport:
     disk = disk_of(access)
     rates = RatesNow(*seen.rates.overall(now.ms, handlers))
     reasons = _reasons(seen.refusal, disk, unserved, sidecars, rates)
-    reasons += _late([h for h in busiest if h.sessions], ages)
+    reasons += _late([h for h in busiest if scaling.serving(h)], ages)
     reasons += _gates(list(ledger.gates.by_scope.values()))
     reasons += _drained([h for h in busiest if h.ready and "" not in h.gates])
     return StatusReport(
@@ -206,15 +206,15 @@ def _late(served: list[Handler], ages: dict[int, int]) -> list[Reason]:
         return []
     late.sort(key=lambda one: one[2] - one[1])
     named = [
-        f"{handler.name} ({_seconds(age_ms)}, within {_seconds(within_ms)})"
+        f"{handler.name} ({_in_short(age_ms)}, within {format_duration_ms(within_ms)})"
         for handler, age_ms, within_ms in late
     ]
     hint = f"/v1/scale/{late[0][0].name} tells how many sidecars it wants, and why"
     return [Reason("warning", "late", f"tasks wait longer than they should: {_names(named)}", hint)]
 
 
-def _seconds(ms: int) -> str:
-    return format_duration_ms(ms if ms < 10_000 else ms // 1_000 * 1_000)
+def _in_short(ms: int) -> str:
+    return format_duration_ms(ms if ms < 1_000 else ms // 1_000 * 1_000)
 
 
 def _gates(gates: list[Gate]) -> list[Reason]:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.core.gates import GateKind, Scope
-from coordinator.core.operations import By, SetGate
+from coordinator.core.operations import By, DrainSidecar, SetGate
 from coordinator.core.rates import Rates
 from coordinator.core.scaling import BUSY_SHARE, Load, load_of, wanted
 from protocol.limits import CONCURRENCY_MAX, SESSIONS_MAX, TIMEOUT_MS_MAX
@@ -137,3 +137,13 @@ class TestLoad:
 
         assert load.ready == 0
         assert wanted(load).desired == 0
+
+    def test_is_carried_by_sidecars_that_are_not_drained(self) -> None:
+        bench = Bench()
+        for number, slots in ((1, 3), (2, 5)):
+            Sidecar(bench, number).serve(slots, EMAIL)
+        bench.operate(DrainSidecar("host-1", By("ada", "")))
+
+        load = load_of(bench.shard.ledger.handlers[EMAIL], Rates(), bench.now)
+
+        assert (load.sidecars, load.slots) == (1, 5)
