@@ -221,13 +221,15 @@ class TestStopping:
         assert (row.state, row.why, row.changed) == ("stopped", "stopped by bob", changed)
         assert sum(requeues(bench)) == changed
 
-    def test_in_the_middle_of_a_slice_changes_nothing_of_it(self) -> None:
+    @pytest.mark.parametrize("flushes", range(1, 5))
+    def test_in_the_middle_of_a_slice_changes_nothing_of_it(self, flushes: int) -> None:
         bench = Bench()
         with_dead(bench)
-        start(bench, Action.REQUEUE, "handler=*")
+        start(bench, Action.REQUEUE, "handler=*", rate=10)
+        bench.pass_time(1_000)
+        for _ in range(flushes):
+            bench.flush()
         before = bench.shard.ledger.bulks[1].changed
-        bench.pass_time(bulk_changes.PAUSE_MS)
-        bench.flush()
         bench.ask_operation(77, StopBulk(1, ADA))
         bench.settle()
         assert sum(requeues(bench)) == bench.shard.ledger.bulks[1].changed == before

@@ -5,10 +5,10 @@ import pytest
 from coordinator.core import changing
 from coordinator.core.changing import TaskChange
 from coordinator.core.gates import GateKind, Scope
-from coordinator.core.operations import Action, By, ChangeTask, Done, Refusal, SetGate
+from coordinator.core.operations import Action, By, ChangeTask, Done, LiftGate, Refusal, SetGate
 from protocol.errors import Code
 from protocol.ids import to_text
-from protocol.messages import Failure, OutcomeKind, Revoked, State
+from protocol.messages import Failure, OutcomeKind, Priority, Revoked, State
 from tests.coordinator.core.bench import Bench, small_windows
 from tests.coordinator.core.sidecar import EMAIL, Sidecar, failed, lease_of, success
 from tests.support.builders import a_submission, task_id
@@ -123,6 +123,19 @@ class TestReschedule:
         bench.advance(1_000)
         assert sidecar.granted() == []
         assert bench.shard.ledger.handlers[EMAIL].held == 1
+
+    def test_task_that_was_put_aside_is_so_no_more(self) -> None:
+        bench = Bench()
+        sidecar = Sidecar(bench)
+        red = Scope(EMAIL, "red")
+        bench.operate(SetGate(red, GateKind.PAUSE, ADA))
+        sidecar.submit(*[a_submission(n, options={"collection": "red"}) for n in (1, 2)])
+        ask(bench, Action.RESCHEDULE, at_ms=bench.now.wall_ms + 1_000)
+        bench.operate(LiftGate(red, ADA))
+        bench.advance(1_000)
+        assert bench.shard.ledger.handlers[EMAIL].counts()[Priority.NORMAL] == 1
+        sidecar.serve(2)
+        assert {task.id for task in sidecar.granted()} == {task_id(1), task_id(2)}
 
     def test_leased_ended_and_expiring_ones_are_refused(self) -> None:
         bench = Bench()

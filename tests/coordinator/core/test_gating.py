@@ -285,6 +285,15 @@ class TestADrop:
         assert states(bench) == {State.DROPPED: 9, State.READY: 1}
         assert not bench.rows(b"w")
 
+    def test_lets_leased_tasks_run_on(self, bench: Bench, sidecar: Sidecar) -> None:
+        """Even if the row by which one was ready is still there."""
+        submit(sidecar, 1, 2)
+        sidecar.demand(1)
+        drop(bench)
+        assert states(bench) == {State.READY: 1, State.DROPPED: 1}
+        assert sidecar.report(success(sidecar.grant())) == [None]
+        assert states(bench) == {State.SUCCEEDED: 1, State.DROPPED: 1}
+
     def test_wins_over_a_pause(self, bench: Bench, sidecar: Sidecar) -> None:
         pause(bench, Scope())
         drop(bench, Scope(EMAIL))

@@ -4,6 +4,7 @@ from tests.mutants.catalogue import (
     cancelling,
     gating,
     leases,
+    ordering,
     receipts,
     resuming,
     sidecars,
@@ -23,6 +24,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *resuming.MUTANTS,
     *cancelling.MUTANTS,
     *gating.MUTANTS,
+    *ordering.MUTANTS,
     *sidecars.MUTANTS,
     *spooling.MUTANTS,
 )
