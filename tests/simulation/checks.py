@@ -166,7 +166,10 @@ class Checks:
         incarnation = process.incarnation
         if process.alive:
             process.duties.check_given_up(self.model._config.session_timeout_ms)
-        for task_id, (_, holder) in self.model.leases.items():
+        # What came back with it may have come too late.
+        leases = self.model.leases
+        self._returned = {r for r in self._returned if incarnation not in leases.get(r[0], ())}
+        for task_id, (_, holder) in leases.items():
             # What the last commit granted may not have been handed over, and is then not charged.
             spared = task_id in self.model.just_granted or task_id in self._reported
             if holder == incarnation and not spared:
