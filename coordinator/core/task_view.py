@@ -154,5 +154,6 @@ def _ready_waits_for(task: Task) -> str:
         return f"an undrain: all that serve {handler.name} are drained: {told}{more}"
     if not handler.rotation:
         busy = sum([session.drain is None for session in handler.sessions])
-        return f"a free slot: the {busy} sidecars of its handler are busy"
+        those = "the sidecar" if busy == 1 else f"the {busy} sidecars"
+        return f"a free slot: {those} of its handler would take no more now"
     return "its turn"

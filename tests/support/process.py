@@ -192,6 +192,11 @@ class Process:
         self.kill()
         self.start()
 
+    def exchange(self) -> None:
+        """End it with SIGTERM and start it again, and wait until it is ready."""
+        self.terminate()
+        self.start()
+
     def failure(self, what: str) -> ProcessFailed:
         """Return the error that tells what happened, the command and the output."""
         output = self.output()

@@ -34,7 +34,7 @@ class Coordinator(Process):
     ) -> None:
         self.data_folder = folder / f"{name}-data"
         self.ready_file = folder / f"{name}.ready"
-        self._options = list(options)
+        self.options = list(options)
         super().__init__(
             name, self._command("tcp://127.0.0.1:0"), folder, is_ready=lambda: bool(self._bound())
         )
@@ -69,7 +69,7 @@ class Coordinator(Process):
             *("--http-bind", "127.0.0.1:0"),
             *("--data-dir", str(self.data_folder), "--ready-file", str(self.ready_file)),
             "--allow-filesystem",  # A container's own layer is good enough for a test.
-            *self._options,
+            *self.options,
         ]
 
 

@@ -107,7 +107,7 @@ def test_ready_task_tells_that_it_waits_for_an_undrain_once_nobody_else_may_get_
     second.serve(0)
     first.submit(a_submission())
     bench.operate(DrainSidecar("host-1", By("ada", "a disk")))
-    assert waits_for(bench) == "a free slot: the 1 sidecars of its handler are busy"
+    assert waits_for(bench) == "a free slot: the sidecar of its handler would take no more now"
 
     bench.operate(DrainSidecar("host-2", By("bob")))
 
@@ -155,7 +155,7 @@ def test_task_tells_what_it_waits_for() -> None:
     assert waits_for(bench) == f"a sidecar: none serves {EMAIL}"
 
     sidecar.serve(0, EMAIL)
-    assert "the 1 sidecars of its handler are busy" in waits_for(bench)
+    assert "the sidecar of its handler would take no more now" in waits_for(bench)
 
     sidecar.serve(1, EMAIL)
     assert waits_for(bench) == "a free slot at host-1, which has taken it"

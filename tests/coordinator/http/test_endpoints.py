@@ -162,7 +162,7 @@ def test_task_is_found_in_memory_and_in_the_store_and_never_tells_its_payload() 
         assert dead.json["task"]["error"] == "ValueError: no room"
         assert dead.json["history"][0]["outcome"] == "fatal"
         assert ready.json["task"]["state"] == "ready"
-        assert "sidecars of its handler are busy" in ready.json["waits_for"]
+        assert "of its handler would take no more now" in ready.json["waits_for"]
         assert "a@b.c" not in dead.text + ready.text
 
     asking(body)
