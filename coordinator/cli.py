@@ -11,8 +11,9 @@ from typing import Any, NoReturn
 
 import click
 
-from coordinator import cli_changing, cli_operating, cli_sidecars
+from coordinator import cli_changing, cli_ending, cli_live, cli_operating, cli_sidecars
 from coordinator import settings as coordinator_settings
+from coordinator.cli_completion import filter_terms
 from coordinator.cli_options import (
     ask_api,
     asks,
@@ -36,7 +37,7 @@ from protocol.version import SOFTWARE
 EXIT_FAILED, EXIT_SETTINGS, EXIT_REFUSED = 1, 2, 3
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=cli_ending.Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(SOFTWARE, prog_name="pillion-coordinator")
 def cli() -> None:
     """Pillion's coordinator: keeps tasks durably, decides when and where each may run.
@@ -103,7 +104,7 @@ def handlers(form: str, columns: str, **flags: Any) -> None:
 @asks
 @has_columns
 @click.option("--limit", default=100, show_default=True, help="How many; 0 means all.")
-@click.argument("terms", metavar="[FILTER]...", nargs=-1)
+@click.argument("terms", metavar="[FILTER]...", nargs=-1, shell_complete=filter_terms)
 def tasks(form: str, columns: str, limit: int, terms: tuple[str, ...], **flags: Any) -> None:
     """List the tasks that a filter means.
 
@@ -261,24 +262,19 @@ def doctor(form: str, **flags: Any) -> None:
     sys.exit(looking.doctor(read_settings(flags.pop("config_file"), flags), form))
 
 
-for _command in (*cli_operating.COMMANDS, *cli_changing.COMMANDS, *cli_sidecars.COMMANDS):
+for _command in (
+    *cli_live.COMMANDS,
+    *cli_operating.COMMANDS,
+    *cli_changing.COMMANDS,
+    *cli_sidecars.COMMANDS,
+):
     cli.add_command(_command)
 
 
 def main() -> NoReturn:
     """Run the command and exit."""
-    try:
-        cli(prog_name="pillion-coordinator")
-    except SettingsError as error:
-        _fail(error, EXIT_SETTINGS)
-    except Refused as error:
-        _fail(error, EXIT_REFUSED)
-    except CoordinatorError as error:
-        _fail(error, EXIT_FAILED)
-    raise AssertionError("click exits by itself")
-
-
-def _fail(error: Exception, code: int) -> NoReturn:
-    for line in str(error).splitlines():
-        click.echo(f"pillion-coordinator: {line}", err=True)
-    sys.exit(code)
+    cli_ending.run(
+        cli,
+        "pillion-coordinator",
+        {SettingsError: EXIT_SETTINGS, Refused: EXIT_REFUSED, CoordinatorError: EXIT_FAILED},
+    )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from coordinator.cli_completion import filter_terms, handler_names, operation_numbers
 from coordinator.cli_options import ask_api, asks, has_columns, has_owner, split_columns
 
 if TYPE_CHECKING:
@@ -17,7 +18,12 @@ _Command = Callable[..., None]
 def _changes_tasks(command: _Command) -> _Command:
     """Give a command what all have that change tasks: which, how carefully, how fast."""
     for option in (
-        click.option("-f", "--filter", "wanted", metavar="FILTER", help="All that this means."),
+        click.option(
+            *("-f", "--filter", "wanted"),
+            metavar="FILTER",
+            help="All that this means.",
+            shell_complete=filter_terms,
+        ),
         click.option("--dry-run", is_flag=True, help="Change nothing, count them, show a few."),
         click.option("--yes", is_flag=True, help="Do not ask."),
         click.option(
@@ -81,7 +87,7 @@ def dead() -> None:
 @asks
 @has_columns
 @click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True)
-@click.argument("handler", metavar="[HANDLER]", default="")
+@click.argument("handler", metavar="[HANDLER]", default="", shell_complete=handler_names)
 def dead_list(form: str, columns: str, limit: int, handler: str, **flags: Any) -> None:
     """List dead letters in groups of one cause: how many, since when, a sample."""
     from coordinator.commands import changing  # noqa: PLC0415
@@ -124,7 +130,7 @@ def operations_list(form: str, columns: str, **flags: Any) -> None:
 
 @operations.command("show")
 @asks
-@click.argument("number")
+@click.argument("number", shell_complete=operation_numbers)
 def operations_show(number: str, form: str, **flags: Any) -> None:
     """Show one of them."""
     from coordinator.commands import changing  # noqa: PLC0415
@@ -134,7 +140,7 @@ def operations_show(number: str, form: str, **flags: Any) -> None:
 
 @operations.command("stop")
 @has_owner
-@click.argument("number")
+@click.argument("number", shell_complete=operation_numbers)
 def operations_stop(number: str, owner: str, reason: str, form: str, **flags: Any) -> None:
     """Stop one where it is; what is changed stays changed."""
     from coordinator.commands import changing, operating  # noqa: PLC0415

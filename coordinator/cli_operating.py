@@ -5,6 +5,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from coordinator.cli_completion import (
+    gate_targets,
+    gated_targets,
+    handler_names,
+    policy_changes,
+    policy_fields,
+)
 from coordinator.cli_options import ask_api, asks, has_columns, has_owner, split_columns
 
 if TYPE_CHECKING:
@@ -22,7 +29,12 @@ def gates(form: str, columns: str, **flags: Any) -> None:
     ask_api(flags, lambda api: operating.gates(api, form, split_columns(columns)))
 
 
-_TARGET = click.argument("target", metavar="[HANDLER|HANDLER/COLLECTION]", default="")
+_TARGET = click.argument(
+    "target", metavar="[HANDLER|HANDLER/COLLECTION]", default="", shell_complete=gate_targets
+)
+_GATED = click.argument(
+    "target", metavar="[HANDLER|HANDLER/COLLECTION]", default="", shell_complete=gated_targets
+)
 _ALL = click.option("--all", "everything", is_flag=True, help="Everything, instead.")
 _UNTIL = click.option(
     "--until",
@@ -67,7 +79,7 @@ def drop(
 
 @click.command()
 @has_owner
-@_TARGET
+@_GATED
 @_ALL
 @_DRY_RUN
 def resume(target: str, everything: bool, dry_run: bool, **rest: Any) -> None:
@@ -107,7 +119,7 @@ def policy() -> None:
 
 @policy.command("show")
 @asks
-@click.argument("handler")
+@click.argument("handler", shell_complete=handler_names)
 def policy_show(handler: str, form: str, **flags: Any) -> None:
     """Show what counts, what the owner declares, and who has changed it."""
     from coordinator.commands import operating  # noqa: PLC0415
@@ -117,8 +129,14 @@ def policy_show(handler: str, form: str, **flags: Any) -> None:
 
 @policy.command("set")
 @has_owner
-@click.argument("handler")
-@click.argument("changes", metavar="FIELD=NUMBER...", nargs=-1, required=True)
+@click.argument("handler", shell_complete=handler_names)
+@click.argument(
+    *("changes",),
+    metavar="FIELD=NUMBER...",
+    nargs=-1,
+    required=True,
+    shell_complete=policy_changes,
+)
 @_DRY_RUN
 def policy_set(handler: str, changes: tuple[str, ...], **rest: Any) -> None:
     """Change fields of the policy; this wins over what the owner declares, until it is reverted.
@@ -139,8 +157,8 @@ def policy_set(handler: str, changes: tuple[str, ...], **rest: Any) -> None:
 
 @policy.command("revert")
 @has_owner
-@click.argument("handler")
-@click.argument("fields", metavar="[FIELD]...", nargs=-1)
+@click.argument("handler", shell_complete=handler_names)
+@click.argument("fields", metavar="[FIELD]...", nargs=-1, shell_complete=policy_fields)
 @_DRY_RUN
 def policy_revert(handler: str, fields: tuple[str, ...], **rest: Any) -> None:
     """Let what the owner declares count again: for some fields, or for all."""

@@ -18,11 +18,38 @@ if TYPE_CHECKING:
 _Command = Callable[..., None]
 
 
-_PLACE = ("data_dir", "http_socket", "http_bind", "http_token_file")
+PLACE = ("data_dir", "http_socket", "http_bind", "http_token_file")
 """The settings that say where a coordinator can be asked."""
 _STORE = ("data_dir", "store_map_size", "store_bytes_max", "disk_free_min", "allow_filesystem")
 """The settings for a store that nobody serves."""
-_FORMATS = ("table", "json", "ndjson", "csv", "id")
+_FORMATS = ("table", "wide", "json", "ndjson", "csv", "id")
+_WIDE = "wide"
+
+
+class _Form(click.Choice[str]):
+    """A format; a wide table is a table with all columns."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the format, and remember if it is to be wide."""
+        form: str = super().convert(value, param, ctx)
+        if form != _WIDE:
+            return form
+        if ctx is not None:
+            ctx.meta[_WIDE] = True
+        return "table"
+
+
+def _has_form(command: _Command, formats: Sequence[str] = _FORMATS) -> _Command:
+    """Give a command ``-o`` and what is short for it."""
+    kind = _Form(formats)  # Of both: click reads what is given to the one by either.
+    short = click.option("--json", "form", flag_value="json", type=kind, help="As -o json.")
+    return click.option(
+        *("-o", "--output", "form"),
+        type=kind,
+        default="table",
+        show_default=True,
+        help="For people, or for programs.",
+    )(short(command))
 
 
 def with_settings(command: _Command, names: Sequence[str] = ()) -> _Command:
@@ -46,23 +73,18 @@ def with_settings(command: _Command, names: Sequence[str] = ()) -> _Command:
 def asks(command: _Command) -> _Command:
     """Give a command what all have that ask a coordinator: where it is, format, repetition."""
     for option in (
-        click.option(
-            *("-o", "--output", "form"),
-            type=click.Choice(_FORMATS),
-            default="table",
-            show_default=True,
-            help="For people, or for programs.",
-        ),
+        _has_form,
         click.option(
             "--watch",
             metavar="DURATION",
             is_flag=False,
             flag_value="2s",
-            help="Ask again and again, every 2s or as often as is said.",
+            help="Ask again and again, every 2s or as often as is said; what is piped on is "
+            "only what has changed.",
         ),
     ):
         command = option(command)
-    return with_settings(command, _PLACE)
+    return with_settings(command, PLACE)
 
 
 def has_owner(command: _Command) -> _Command:
@@ -72,21 +94,15 @@ def has_owner(command: _Command) -> _Command:
             "--as", "owner", metavar="NAME", default="", help="Who you are; or else $USER."
         ),
         click.option("--reason", metavar="TEXT", default="", help="Why; others will read it."),
-        click.option(
-            *("-o", "--output", "form"),
-            type=click.Choice(_FORMATS),
-            default="table",
-            show_default=True,
-            help="For people, or for programs.",
-        ),
+        _has_form,
     ):
         command = option(command)
-    return with_settings(command, _PLACE)
+    return with_settings(command, PLACE)
 
 
 def has_place(command: _Command) -> _Command:
     """Give a command the flags that say where the coordinator is."""
-    return with_settings(command, _PLACE)
+    return with_settings(command, PLACE)
 
 
 def has_store(command: _Command) -> _Command:
@@ -96,18 +112,12 @@ def has_store(command: _Command) -> _Command:
 
 def has_everything(command: _Command) -> _Command:
     """Give a command the flags for a store and for who serves it."""
-    return with_settings(command, (*_STORE, *_PLACE))
+    return with_settings(command, (*_STORE, *PLACE))
 
 
 def reports(command: _Command) -> _Command:
     """Give a command that says what it did the format of that."""
-    return click.option(
-        *("-o", "--output", "form"),
-        type=click.Choice(["table", "json"]),
-        default="table",
-        show_default=True,
-        help="For people, or for programs.",
-    )(command)
+    return _has_form(command, ("table", "json"))
 
 
 def has_columns(command: _Command) -> _Command:
@@ -127,7 +137,8 @@ def run_command(flags: dict[str, Any], ask: "Callable[[Api], None]") -> int:
     from coordinator.commands import running  # noqa: PLC0415
 
     watch_ms = duration_ms("--watch", flags.pop("watch", None))
-    return running.run(read_settings(flags.pop("config_file"), flags), ask, watch_ms)
+    form = click.get_current_context().params.get("form") or "table"
+    return running.run(read_settings(flags.pop("config_file"), flags), ask, watch_ms, form)
 
 
 def settings_of(flags: dict[str, Any]) -> coordinator_settings.Settings:
@@ -154,7 +165,9 @@ def duration_ms(flag: str, text: str | None) -> int | None:
 
 
 def split_columns(columns: str) -> list[str]:
-    """Return the names in ``--columns``."""
+    """Return the names in ``--columns``; all of them, if the table is to be wide."""
+    if not columns and click.get_current_context().meta.get(_WIDE):
+        return ["*"]
     return [name.strip() for name in columns.split(",") if name.strip()]
 
 

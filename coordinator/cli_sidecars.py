@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from coordinator.cli_completion import sidecar_names
 from coordinator.cli_options import (
     ask_api,
     asks,
@@ -53,7 +54,7 @@ def sidecars_list(**flags: Any) -> None:
     _list(**flags)
 
 
-_NAME = click.argument("name")
+_NAME = click.argument("name", shell_complete=sidecar_names)
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Change nothing, say what would happen.")
 
 

@@ -15,14 +15,28 @@ import click
 
 from protocol.settings import SettingsError, Values, describe, options
 from protocol.version import SOFTWARE
+from sidecar import cli_ending
 from sidecar import settings as sidecar_settings
+from sidecar.cli_completion import completion, handler_names
 from sidecar.errors import SidecarError
 
 _Command = Callable[..., None]
-_FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
-_output = click.option(
-    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True
-)
+_FAILED, _USAGE = 1, 2
+
+
+def _output(command: _Command) -> _Command:
+    """Give a command ``-o`` and what is short for it."""
+    command = click.option("--json", "output", flag_value="json", help="The same as -o json.")(
+        command
+    )
+    return click.option(
+        *("-o", "--output"),
+        type=click.Choice(["table", "json"]),
+        default="table",
+        show_default=True,
+    )(command)
+
+
 _socket = click.option(
     "--socket",
     envvar="PILLION_SIDECAR_SOCKET",
@@ -61,7 +75,7 @@ def _read_settings(config_file: str | None, flags: dict[str, object]) -> Values:
     )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=cli_ending.Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(SOFTWARE, prog_name="pillion-sidecar")
 def cli() -> None:
     """Pillion's sidecar: carries a service's tasks to the coordinator and back.
@@ -86,7 +100,7 @@ def run(config_file: str | None, command: tuple[str, ...], **flags: object) -> N
 
 
 @cli.command()
-@click.argument("handler")
+@click.argument("handler", shell_complete=handler_names)
 @click.argument("payload", default="")
 @click.option("--delay", metavar="DURATION", help="Not to begin before, such as 10m.")
 @click.option("--at", metavar="TIME", help="Not to begin before, such as 2027-01-31T08:00+01:00.")
@@ -200,20 +214,9 @@ def config(config_file: str | None, output: str, **flags: object) -> None:
         click.echo("\n".join(describe(sidecar_settings.TABLE, values)))
 
 
+cli.add_command(completion)
+
+
 def main() -> NoReturn:
     """Run the command and exit."""
-    try:
-        cli(prog_name="pillion-sidecar")
-    except SettingsError as error:
-        _fail(error, _USAGE)
-    except SidecarError as error:
-        _fail(error, _FAILED)
-    except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
-    raise AssertionError("click exits by itself")
-
-
-def _fail(error: Exception, code: int) -> NoReturn:
-    for line in str(error).splitlines():
-        click.echo(f"pillion-sidecar: {line}", err=True)
-    sys.exit(code)
+    cli_ending.run(cli, "pillion-sidecar", {SettingsError: _USAGE, SidecarError: _FAILED})

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 FORMATS = ("table", "json", "ndjson", "csv", "id")
+ALL = "*"
+"""Chosen instead of columns: all that rows have, however wide."""
 Row = dict[str, Any]
 _SECOND, _MINUTE, _HOUR, _DAY = 1_000, 60_000, 3_600_000, 86_400_000
 
@@ -29,7 +31,7 @@ class Writer:
         form: One of ``FORMATS``.
         columns: The columns of a table, if nobody has chosen others.
         key: The column that names a row.
-        chosen: The columns that somebody has chosen.
+        chosen: The columns that somebody has chosen; ``*`` alone means all.
     """
 
     def __init__(
@@ -39,12 +41,16 @@ class Writer:
         self._columns = columns
         self._key = key
         self._chosen = chosen
+        self._wide = False
         self._rows: list[Row] = []
         self._headed = False
 
     def write(self, rows: Iterable[Row]) -> None:
         """Take rows; those of NDJSON, CSV and ids are written at once."""
         rows = list(rows)
+        if rows and list(self._chosen) == [ALL]:
+            self._chosen = list(rows[0])
+            self._wide = True
         if rows and self._chosen:
             check_columns(self._chosen, rows[0])
         if self._form in ("table", "json"):
@@ -61,7 +67,9 @@ class Writer:
         if self._form == "json":
             say(json.dumps([self._picked(row) for row in self._rows], indent=2) + "\n")
         elif self._form == "table":
-            say(table(self._rows, self._chosen or self._columns, width()))
+            columns = self._columns if list(self._chosen) == [ALL] else self._chosen
+            columns_max = None if self._wide else width()
+            say(table(self._rows, columns or self._columns, columns_max))
 
     def _picked(self, row: Row) -> Row:
         return {name: row[name] for name in self._chosen} if self._chosen else row

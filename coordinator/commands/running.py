@@ -5,19 +5,17 @@ coordinator answers; 6 not permitted; 75 at a limit, try again; 124 the wait was
 interrupted.
 """
 
-import os
 import sys
-import time
 from collections.abc import Callable
 
 from coordinator.commands.api import Api, Place, Refused, Unreachable
-from coordinator.commands.output import UnknownColumn, say, tell
+from coordinator.commands.output import UnknownColumn, tell
 from coordinator.settings import Settings, build, host_and_port, read_token
+from protocol.complaints import asks_json, complaint
 from protocol.settings import Values
 
 EXIT_DECLINED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_TIMED_OUT, EXIT_INTERRUPTED = 1, 2, 5, 124, 130
 _EXITS = {400: 2, 401: 6, 403: 6, 404: 3, 409: 4, 412: 4, 429: 75, 503: 75, 507: 75}
-_CLEAR = "\x1b[H\x1b[2J"
 
 
 class Usage(Exception):
@@ -32,51 +30,40 @@ class TimedOut(Exception):
     """Raised when what was waited for has not happened in time."""
 
 
-_ENDS: dict[type[Exception], int] = {
-    UnknownColumn: EXIT_USAGE,
-    Usage: EXIT_USAGE,
-    Declined: EXIT_DECLINED,
-    TimedOut: EXIT_TIMED_OUT,
-}
-
-
-def run(values: Values, ask: Callable[[Api], None], watch_ms: int | None = None) -> int:
+def run(
+    values: Values, ask: Callable[[Api], None], watch_ms: int | None = None, form: str = "table"
+) -> int:
     """Run a command and return its exit code.
 
     Args:
         values: The settings, which say where the coordinator is.
         ask: Asks and writes.
         watch_ms: How often to do so again; None means once.
+        form: The format of what it writes.
 
     Raises:
         SettingsError: The settings do not say where to ask.
         CoordinatorError: The token cannot be read.
     """
     try:
-        _repeat(Api(place_of(build(values), values)), ask, watch_ms)
-    except Unreachable as error:
-        return _fail(str(error), EXIT_UNREACHABLE)
-    except Refused as error:
-        hint = f"; {error.hint}" if error.hint else ""
-        return _fail(f"{error}{hint}", exit_code(error))
-    except (UnknownColumn, Usage, Declined, TimedOut) as error:
-        return _fail(str(error), _ENDS[type(error)])
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read has seen enough. Python would complain once more when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
-
-
-def _repeat(api: Api, ask: Callable[[Api], None], watch_ms: int | None) -> None:
-    while True:
-        if watch_ms is not None and sys.stdout.isatty():
-            say(_CLEAR)
-        ask(api)
+        api = Api(place_of(build(values), values))
         if watch_ms is None:
-            return
-        time.sleep(watch_ms / 1000)
+            ask(api)
+        else:
+            from coordinator.commands.watching import watch  # noqa: PLC0415 (seldom needed)
+
+            watch(lambda: ask(api), watch_ms, form)
+    except Unreachable as error:
+        return _fail(str(error), EXIT_UNREACHABLE, "unreachable")
+    except Refused as error:
+        return _fail(str(error), exit_code(error), error.code, error.hint)
+    except (UnknownColumn, Usage) as error:
+        return _fail(str(error), EXIT_USAGE, "usage")
+    except Declined as error:
+        return _fail(str(error), EXIT_DECLINED, "declined")
+    except TimedOut as error:
+        return _fail(str(error), EXIT_TIMED_OUT, "timed_out")
+    return 0
 
 
 def place_of(settings: Settings, values: Values) -> Place:
@@ -104,7 +91,8 @@ def _is_flag(values: Values, name: str) -> bool:
     return values[name].origin.startswith("flag ")
 
 
-def _fail(text: str, code: int) -> int:
-    for line in text.splitlines():
-        tell(f"pillion-coordinator: {line}")
-    return code
+def _fail(text: str, exit_code: int, code: str, hint: str = "") -> int:
+    as_json = asks_json(sys.argv[1:])
+    said = complaint("pillion-coordinator", text, exit_code, code=code, hint=hint, as_json=as_json)
+    tell(said.rstrip("\n"))
+    return exit_code

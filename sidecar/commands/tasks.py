@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from protocol.complaints import asks_json, complaint
 from protocol.messages import Priority
 from protocol.units import InvalidUnit, format_duration_ms, parse_duration_ms
 from sidecar.sdk.address import socket_path
@@ -46,6 +47,16 @@ _EXITS: tuple[tuple[type[Exception], int], ...] = (
     (TimeoutError, TIMED_OUT),
     (PillionError, NEGATIVE),
 )
+
+_WORDS = {
+    NEGATIVE: "negative",
+    USAGE: "usage",
+    NOT_FOUND: "unknown_task",
+    UNREACHABLE: "unreachable",
+    BUSY: "busy",
+    TIMED_OUT: "timed_out",
+}
+"""What each exit code is called where JSON is asked for."""
 
 
 def submit(  # noqa: PLR0913 (one for each option of the command)
@@ -155,11 +166,20 @@ def _run(work: Callable[[Client], int], socket: str | None, *, accepted_only: bo
         with Client(socket, timeout=ANSWER_TIMEOUT, accepted_only=accepted_only) as client:
             return work(client)
     except tuple(kind for kind, _ in _EXITS) as error:
-        sys.stderr.write(f"pillion-sidecar: {error or 'the wait was over before the task'}\n")
-        return next(code for kind, code in _EXITS if isinstance(error, kind))
+        code = next(code for kind, code in _EXITS if isinstance(error, kind))
+        return _fail(str(error) or "the wait was over before the task", code, _WORDS.get(code, ""))
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        sys.stderr.write(f"pillion-sidecar: {error}\n")
-        return NEGATIVE
+        if error.filename is None:
+            raise
+        return _fail(str(error), NEGATIVE, "")
+
+
+def _fail(text: str, exit_code: int, code: str) -> int:
+    as_json = asks_json(sys.argv[1:])
+    sys.stderr.write(complaint("pillion-sidecar", text, exit_code, code=code, as_json=as_json))
+    return exit_code
 
 
 def _find_sidecar(path: str) -> None:

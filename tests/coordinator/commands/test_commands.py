@@ -1,5 +1,6 @@
 """The commands as real processes, against a coordinator with tasks in several states."""
 
+import contextlib
 import csv
 import io
 import json
@@ -37,6 +38,7 @@ service.run()
 """
 USAGE, NOT_FOUND, UNREACHABLE, DENIED = 2, 3, 5, 6
 SECONDS = 30.0
+FAR_ID = "01ffffff-ffff-7000-8000-000000000001"
 
 
 class Done(NamedTuple):
@@ -278,7 +280,7 @@ def test_reader_that_has_seen_enough_is_no_error(stage: Stage) -> None:
 def test_watching_goes_on_until_it_is_interrupted(stage: Stage) -> None:
     asking = subprocess.Popen(
         [
-            *(sys.executable, "-m", "coordinator", "sidecars", "--watch=100ms", "-o", "id"),
+            *(sys.executable, "-m", "coordinator", "sidecars", "--watch=100ms", "-o", "ndjson"),
             *("--data-dir", str(stage.coordinator.data_folder)),
         ],
         stdout=subprocess.PIPE,
@@ -286,11 +288,116 @@ def test_watching_goes_on_until_it_is_interrupted(stage: Stage) -> None:
         cwd=ROOT,
     )
     assert asking.stdout is not None
-    names = {asking.stdout.readline() for _ in range(3)}
+    names = {json.loads(asking.stdout.readline())["name"] for _ in range(3)}
     asking.send_signal(signal.SIGINT)
     assert asking.wait(SECONDS) == 130
     asking.stdout.close()
     assert len(names) == 1
+
+
+def test_piped_watch_writes_a_row_again_only_if_it_has_changed(stage: Stage) -> None:
+    (sidecar,) = ask(stage, "sidecars", "-o", "ndjson").rows
+    columns = ["--columns", "name,ready", "-o", "csv"]
+    with watching(stage, "handlers", *columns) as lines:
+        first = [next(lines) for _ in range(4)]
+        done = ask(stage, "reschedule", "-f", "handler=image.scale", "--in", "1h", "--yes")
+        assert done.code == 0, done.err
+        changed = next(lines)
+
+    assert sidecar["state"] == "ready"
+    assert first[0] == "name,ready"
+    assert first[3] == "image.scale,5"
+    assert changed.startswith("image.scale,")
+    assert ask(stage, "reschedule", "-f", "handler=image.scale", "--yes").code == 0
+
+
+@contextlib.contextmanager
+def watching(stage: Stage, *arguments: str) -> Iterator[Iterator[str]]:
+    asking = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "coordinator", *arguments, "--watch=100ms"),
+            *("--data-dir", str(stage.coordinator.data_folder)),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert asking.stdout is not None
+    try:
+        yield (line.rstrip("\n") for line in asking.stdout)
+    finally:
+        asking.send_signal(signal.SIGINT)
+        assert asking.wait(SECONDS) == 130
+        asking.stdout.close()
+
+
+def test_wide_table_has_all_columns_and_json_has_a_short_flag(stage: Stage) -> None:
+    wide = ask(stage, "handlers", "-o", "wide").out.splitlines()
+    assert {"DEMAND", "HELD", "NAME"} <= set(wide[0].split())
+    assert len(wide) == 4
+    assert json.loads(ask(stage, "handlers", "--json").out)[2]["name"] == "image.scale"
+    assert ask(stage, "status", "-o", "wide").out.startswith("WARNING")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["tasks", "state=ded", "--json"], {"code": "invalid_filter", "exit_code": USAGE}),
+        (["trace", FAR_ID, "-o", "json"], {"code": "unknown_task", "exit_code": NOT_FOUND}),
+        (["tasks", "--watch", "soon", "-ojson"], {"code": "usage", "exit_code": USAGE}),
+        (["handlers", "--columns", "x", "--output=json"], {"code": "usage", "exit_code": USAGE}),
+    ],
+)
+def test_who_asks_for_json_gets_errors_as_json(
+    stage: Stage, arguments: list[str], told: dict[str, Any]
+) -> None:
+    done = ask(stage, *arguments)
+    assert (done.code, done.out) == (told["exit_code"], "")
+    error = json.loads(done.err)
+    assert error.items() >= told.items()
+    assert error["error"]
+
+
+def test_settings_that_are_wrong_are_told_as_json_too() -> None:
+    done = command("config", "--session-timeout", "1ms", "-o", "json")
+    assert done.code == USAGE
+    assert "session_timeout" in json.loads(done.err)["error"]
+
+
+COMMANDS = (
+    *(["status"], ["handlers"], ["sidecars"], ["tasks"], ["check"], ["config"], ["gates"]),
+    *(["audit"], ["dead", "list"], ["operations", "list"], ["doctor"], ["policy", "show", "x.y"]),
+    *(["--help"], ["tasks", "--help"], ["export"], ["completion", "bash"]),
+)
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("stdout", ["closed", "full", "pipe"])
+def test_stdout_that_takes_nothing_gives_no_traceback(
+    stage: Stage, arguments: list[str], stdout: str
+) -> None:
+    place = (
+        ["--data-dir", str(stage.coordinator.data_folder)]
+        if not {"--help", "completion"} & set(arguments)
+        else []
+    )
+    shell = {"closed": '"$@" >&-', "full": '"$@" >/dev/full', "pipe": '"$@" | head -c 1 >/dev/null'}
+    done = subprocess.run(
+        [
+            *("bash", "-c", shell[stdout], "bash", sys.executable, "-m", "coordinator"),
+            *(*arguments, *place),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+        cwd=ROOT,
+    )
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    if stdout == "full" and arguments[0] not in ("policy", "export"):
+        assert done.returncode == 1
+        assert "stdout cannot be written: No space left on device" in done.stderr
 
 
 def test_settings_can_be_printed_for_programs() -> None:
