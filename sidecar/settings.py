@@ -34,7 +34,7 @@ TABLE = (
         "Socket for apps and services; by default $XDG_RUNTIME_DIR/pillion/SERVICE/sidecar.sock, "
         "or the same under /run.",
     ),
-    Setting("name", Kind.TEXT, None, "What operators know this sidecar by; by default HOST-PID."),
+    Setting("name", Kind.TEXT, None, "What operators know it by; SERVICE@HOST by default."),
     Setting(
         "drain",
         Kind.DURATION,
@@ -327,7 +327,7 @@ def build(values: Values, command: Sequence[str] = ()) -> Settings:
             f"coordinator = {coordinator!r} ({values['coordinator'].origin}): expected "
             "tcp://HOST:PORT, such as tcp://127.0.0.1:7711"
         )
-    name = values.text_or_none("name") or f"{socket.gethostname()}-{os.getpid()}"
+    name = values.text_or_none("name") or f"{service}@{socket.gethostname()}"
     if len(name) > limits.ERROR_TYPE_CHARS_MAX:
         problems.append(f"name has {len(name)} characters; at most {limits.ERROR_TYPE_CHARS_MAX}")
     problems += _command_problems(values, command) + _endpoint_problems(values)

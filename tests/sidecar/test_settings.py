@@ -28,7 +28,7 @@ def test_the_service_is_all_that_must_be_said(monkeypatch: pytest.MonkeyPatch) -
 
     assert made.coordinator == "tcp://127.0.0.1:7711"
     assert made.socket == Path("/run/user/7/pillion/email/sidecar.sock")
-    assert made.name == f"{socket.gethostname()}-{os.getpid()}"
+    assert made.name == f"email@{socket.gethostname()}"
     assert (made.drain_ms, made.cancel_grace_ms) == (25_000, 5_000)
     assert made.submit_timeout_ms == 10_000
 
