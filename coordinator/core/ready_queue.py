@@ -172,7 +172,14 @@ class ReadyQueue:
         Groups that stay come first, so that their rows have the lower numbers.
         """
         if self.unwritten:
-            waiting = [t for t in self.unwritten if t.state is State.READY and t.row is None]
+            # A gate may have put one aside since, in another queue.
+            waiting = [
+                t
+                for t in self.unwritten
+                if t.state is State.READY
+                and t.row is None
+                and (t.told is None or t.told.park == self.park)
+            ]
             self.unwritten = []
             for i in range(0, len(waiting), ROW_ENTRIES_MAX):
                 yield waiting[i : i + ROW_ENTRIES_MAX], True

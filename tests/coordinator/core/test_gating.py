@@ -218,6 +218,24 @@ class TestAPause:
         assert not bench.rows(b"w")
         assert not bench.rows(b"o")
 
+    def test_leaves_no_row_of_what_became_ready_with_it(
+        self, bench: Bench, sidecar: Sidecar
+    ) -> None:
+        """Found by seed 1101824: what came back was put aside, and got a row in its queue, too."""
+        submit(sidecar, 1)
+        sidecar.demand(1)
+        bench.receive(
+            sidecar.peer, sidecar.outcomes_message(failed(sidecar.grant(), OutcomeKind.RETURNED))
+        )
+        bench.receive(sidecar.peer, sidecar.demand_message(10))
+        pause(bench)
+        assert not bench.rows(b"r")
+
+        lift(bench)
+
+        assert sidecar.report(success(sidecar.grant())) == [None]
+        assert not bench.rows(b"r")
+
     def test_takes_an_outcome_that_comes_late(self, bench: Bench, sidecar: Sidecar) -> None:
         submit(sidecar, 1)
         sidecar.demand(1)
