@@ -99,6 +99,8 @@ def _is_no_bulk(model: Model, order: StartBulk | StopBulk, code: str) -> bool:
         same = [(bulk.action, bulk.filter) for bulk in changes.bulks.values()]
         if code == "same_operation":
             return (order.action, order.filter) in same or changes.ended_now
+        if code == "conflicting_operation":
+            return order.filter in [text for _, text in same] or changes.ended_now
         return code == "too_many_operations" and (not changes.may_begin() or changes.ended_now)
     if code == "unknown_operation":
         number = order.number

@@ -102,7 +102,7 @@ class Model:
         self.contents: dict[bytes, dict[int, Entry]] = {}
         """What was ever submitted under each id, by its checksum."""
         self.orders = Orders(world, plan)
-        self.changes = Changes(world, self.orders)
+        self.changes = Changes(world, self.orders, clock_steps=plan.wall_jumps)
         self.tasks = Tasks(self.names, self.records, self.leases)
 
     def committed(self, writes: Writes) -> None:
