@@ -86,7 +86,13 @@ def dead() -> None:
 @dead.command("list")
 @asks
 @has_columns
-@click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1_000),
+    default=100,
+    show_default=True,
+    help="How many groups.",
+)
 @click.argument("handler", metavar="[HANDLER]", default="", shell_complete=handler_names)
 def dead_list(form: str, columns: str, limit: int, handler: str, **flags: Any) -> None:
     """List dead letters in groups of one cause: how many, since when, a sample."""

@@ -12,6 +12,8 @@ import time
 from protocol.errors import InvalidId
 
 _RANDOM_BITS = 74
+_CLOCKS_APART_MS = 3_600_000
+"""By how much the clock of a submitter may be ahead."""
 _VERSION_7 = 0x7 << 76
 _VARIANT_RFC = 0b10 << 62
 _RANDOM_B = (1 << 62) - 1
@@ -73,6 +75,27 @@ def is_id(value: object) -> bool:
 def id_ms(task_id: bytes) -> int:
     """Return the submitter's wall clock inside an id, in milliseconds since 1970."""
     return int.from_bytes(task_id[:6], "big")
+
+
+def why_unknown(task_id: bytes, now_ms: int) -> str:
+    """Return what can be said of an id under which no task is found.
+
+    How long tasks are kept after their end is not known to everybody who asks: so only for ids of
+    the future it is sure that there was none.
+    """
+    made_ms, text = id_ms(task_id), to_text(task_id)
+    if not made_ms:
+        when = "its id is made of a key and does not tell when"
+    elif made_ms > now_ms + _CLOCKS_APART_MS:
+        return f"no task has the id {text}: it never existed, its id is of a time still to come"
+    else:
+        seconds = max(0, now_ms - made_ms) // 1000
+        hours, minutes = seconds // 3600, seconds // 60 % 60
+        age = f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds % 60} s"
+        when = f"its id was made {age} ago"
+    return (
+        f"no task has the id {text}: it never existed, or it has ended and its time is over; {when}"
+    )
 
 
 def to_text(task_id: bytes) -> str:

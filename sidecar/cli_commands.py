@@ -34,6 +34,7 @@ def _output(command: _Command) -> _Command:
         type=click.Choice(["table", "json"]),
         default="table",
         show_default=True,
+        help="For people, or for programs.",
     )(command)
 
 
@@ -104,7 +105,11 @@ def run(config_file: str | None, command: tuple[str, ...], **flags: object) -> N
 @click.argument("payload", default="")
 @click.option("--delay", metavar="DURATION", help="Not to begin before, such as 10m.")
 @click.option("--at", metavar="TIME", help="Not to begin before, such as 2027-01-31T08:00+01:00.")
-@click.option("--priority", type=click.Choice(["critical", "high", "normal", "low"]))
+@click.option(
+    "--priority",
+    type=click.Choice(["critical", "high", "normal", "low"]),
+    help="Who is served first.  [default: normal]",
+)
 @click.option("--collection", metavar="NAME", help="Label by which tasks can be held as one.")
 @click.option("--expires", metavar="DURATION", help="Not to begin later than this after it is due.")
 @click.option("--attempts", type=int, help="Attempts at most.")

@@ -63,6 +63,9 @@ class BulkChanges:
         for other in running:
             if (other.action, other.filter) == (wanted.action, wanted.filter):
                 return Refusal("same_operation", f"operation {other.number} does this already")
+            if other.filter == wanted.filter:
+                detail = f"operation {other.number} ({other.action.value}) changes the same tasks"
+                return Refusal("conflicting_operation", detail)
         number = max(bulks, default=0) + 1
         bulk = Bulk(
             *(number, wanted.action, wanted.filter, wanted.by, wanted.at_ms, wanted.rate),

@@ -158,8 +158,8 @@ ROUTES = (
         start,
         parameters=(DRY_RUN,),
         problems=(
-            *("invalid_body", "invalid_filter", "same_operation", "too_many_operations"),
-            "stopping",
+            *("invalid_body", "invalid_filter", "same_operation", "conflicting_operation"),
+            *("too_many_operations", "stopping"),
         ),
         method="POST",
         body=OperationBody,

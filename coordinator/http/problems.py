@@ -42,6 +42,11 @@ CODES: dict[str, tuple[int, str, str]] = {
     "too_many_drains": (409, "There are too many drains", "lift some"),
     "wrong_state": (409, "It is in a state that does not allow this", "look at it again"),
     "same_operation": (409, "This is under way already", "see /v1/operations, or stop it"),
+    "conflicting_operation": (
+        409,
+        "Another operation changes the same tasks",
+        "wait until it is done, or stop it",
+    ),
     "too_many_operations": (429, "Too many operations are under way", "wait, or stop one"),
     "internal": (500, "The coordinator has failed", "its log says why; please report it"),
     "stopping": (503, "The coordinator stops", "ask again when it is back"),

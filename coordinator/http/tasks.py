@@ -100,10 +100,19 @@ def why_unknown(access: Access, task_id: bytes, now_ms: int) -> str:
     if made_ms and now_ms - made_ms < kept_ms:
         return (
             "it was never accepted here: its id is younger than the time for which tasks are kept "
-            f"after their end ({format_duration_ms(kept_ms)})"
+            f"after their end ({format_duration_ms(kept_ms)}); unless somebody has purged it, "
+            "see the audit log"
         )
     return (
-        "it was never accepted here, or it ended and its time was over: succeeded tasks are kept "
-        f"for {format_duration_ms(config.retention_succeeded_ms)}, "
-        f"dead ones for {format_duration_ms(config.retention_dead_ms)}"
+        "it was never accepted here, or it ended and its time was over, or somebody has purged it: "
+        f"its id {_made(made_ms, now_ms)}; succeeded tasks are kept for "
+        f"{format_duration_ms(config.retention_succeeded_ms)}, dead ones for "
+        f"{format_duration_ms(config.retention_dead_ms)}"
     )
+
+
+def _made(made_ms: int, now_ms: int) -> str:
+    """Tell when an id was made; one that is made of a key does not say it."""
+    if not made_ms:
+        return "is made of a key and does not tell when"
+    return f"was made {format_duration_ms((now_ms - made_ms) // 1000 * 1000)} ago"

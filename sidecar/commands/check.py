@@ -147,5 +147,5 @@ def printable(text: str) -> str:
 
 
 def _figures(facts: Facts) -> str:
-    names = ("handlers", "connections", "leases", "spooled_batches", "outcomes_unrecorded")
+    names = ("handlers", "connections", "tasks_running", "spooled_batches", "outcomes_unrecorded")
     return " | " + " ".join(f"{name}={facts[name]}" for name in names if name in facts)

@@ -4,12 +4,10 @@ Between changes the question waits at the coordinator; when it has waited its ti
 comment goes out, so that whoever stands between sees that the connection is used.
 """
 
-from protocol.errors import Code
 from protocol.messages import Reply
 from sidecar.http.exchange import EVENTS, Exchange
-from sidecar.http.problems import of_code
 from sidecar.http.status import document
-from sidecar.http.tasks import read_id
+from sidecar.http.tasks import read_id, unanswered
 
 COMMENT_MS = 15_000
 _HEADERS = {"Cache-Control": "no-store"}
@@ -39,11 +37,10 @@ class _Stream:
         if exchange.done:
             return
         if status is None:
-            problem = of_code(reply.code or Code.UNKNOWN_TASK)
             if exchange.started:
                 exchange.finish()  # The client comes again with the last event that it has seen.
             else:
-                problem.answer(exchange)
+                unanswered(exchange, reply).answer(exchange)
             return
         changed = status.revision != self._revision
         if not exchange.started:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from protocol import limits
 from protocol.errors import Code, InvalidId
-from protocol.ids import TaskIds, from_text, keyed_id, to_text
+from protocol.ids import TaskIds, from_text, keyed_id, to_text, why_unknown
 from protocol.messages import Rejection, Reply, Submission, Verdict
 from protocol.submission import check, encode_batch
 from sidecar.http.exchange import Exchange
@@ -171,10 +171,18 @@ def cancel(exchange: Exchange) -> None:
     exchange.peer.cancel(read_id(exchange), reason, done=_teller(exchange))
 
 
+def unanswered(exchange: Exchange, reply: Reply) -> Problem:
+    """Return why there is no status."""
+    code = reply.code or Code.UNKNOWN_TASK
+    if code != Code.UNKNOWN_TASK:
+        return of_code(code)
+    return of_code(code, why_unknown(read_id(exchange), time.time_ns() // 1_000_000))
+
+
 def _teller(exchange: Exchange) -> Callable[[Reply], None]:
     def tell(reply: Reply) -> None:
         if reply.status is None:
-            of_code(reply.code or Code.UNKNOWN_TASK).answer(exchange)
+            unanswered(exchange, reply).answer(exchange)
         else:
             status = 202 if reply.status.cancelling else 200
             exchange.tell(status, document(reply.status))

@@ -17,7 +17,9 @@
 Waiting longer than asked raises the built-in ``TimeoutError``: the task goes on.
 """
 
-from protocol.ids import to_text
+import time
+
+from protocol.ids import from_text, to_text, why_unknown
 
 __all__ = [
     "Busy",
@@ -102,7 +104,7 @@ class TaskNotFound(PillionError):
     """Raised when no task has the id: it never existed, or its retention is over."""
 
     def __init__(self, task_id: str) -> None:
-        super().__init__(f"no task has the id {task_id}: it never existed, or its time is over")
+        super().__init__(why_unknown(from_text(task_id), time.time_ns() // 1_000_000))
         self.id = task_id
 
 

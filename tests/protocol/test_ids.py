@@ -154,3 +154,18 @@ def test_text_that_is_no_task_id_is_refused_with_an_example(text: str) -> None:
 )
 def test_other_values_are_no_ids(value: object) -> None:
     assert not ids.is_id(value)
+
+
+@pytest.mark.parametrize(
+    ("made_ms", "said"),
+    [
+        (0, "it never existed, or it has ended and its time is over; its id is made of a key"),
+        (10_000_000, "or it has ended and its time is over; its id was made 0 min 5 s ago"),
+        (2_800_000, "its id was made 2 h 0 min ago"),
+        (90_000_000, "it never existed, its id is of a time still to come"),
+    ],
+)
+def test_what_an_id_tells_of_a_task_that_is_not_found(made_ms: int, said: str) -> None:
+    text = ids.why_unknown(made_ms.to_bytes(6, "big") + bytes(10), 10_005_000)
+    assert said in text
+    assert text.startswith("no task has the id ")

@@ -30,6 +30,7 @@ def fail() -> None:
 service.run()
 """
 SEND = ["submit", "email.send", '{"to": "a@b.c"}']
+LONG_AGO = "018f2b4c-5d6e-7abc-8def-0123456789ab"
 FAR_FUTURE = "01ffffff-ffff-7000-8000-000000000001"
 
 
@@ -165,7 +166,8 @@ def test_status_without_an_id_shows_the_sidecar(sidecar: Sidecar) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["status", FAR_FUTURE], 3, "no task has the id"),
+        (["status", FAR_FUTURE], 3, "it never existed, its id is of a time still to come"),
+        (["status", LONG_AGO], 3, "or it has ended and its time is over; its id was made"),
         (["status", "nonsense"], 2, "nonsense"),
         (["submit", "E-Mail", "{}"], 2, "E-Mail"),
         (["submit", "email.send", "{}", "--delay", "soon"], 2, "soon"),

@@ -254,6 +254,10 @@ def test_so_many_may_be_under_way_and_none_twice() -> None:
         assert start(bench, Action.REQUEUE, text, rate=1).number == number
         again = bench.operate(StartBulk(Action.REQUEUE, text, ADA, 0, 1, 0, exact=True))
         assert again == Refusal("same_operation", f"operation {number} does this already")
+        other = bench.operate(StartBulk(Action.PURGE, text, ADA, 0, 1, 0, exact=True))
+        assert other == Refusal(
+            "conflicting_operation", f"operation {number} (requeue) changes the same tasks"
+        )
     start(bench, Action.PURGE, "attempts<=1", rate=1)
     refusal = bench.operate(StartBulk(Action.PURGE, "handler=x", ADA, 0, 1, 0, exact=True))
     assert isinstance(refusal, Refusal)

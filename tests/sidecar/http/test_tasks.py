@@ -228,7 +228,9 @@ def test_wrong_question_is_told_so(wire: Wire, target: str, code: str) -> None:
 def test_unknown_task_is_not_found(wire: Wire) -> None:
     wire.request("GET", f"/v1/tasks/{ID}")
     wire.reply(code=Code.UNKNOWN_TASK)
-    assert wire.response().status == 404
+    response = wire.response()
+    assert response.status == 404
+    assert "it never existed, or it has ended" in response.json["detail"]
 
 
 @pytest.mark.parametrize(
