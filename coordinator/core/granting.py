@@ -340,9 +340,9 @@ class Granting:
                 loaded.append(task)
         if row is None:
             row = Row(key, 0)
-            # Written again: since it was read, the last that needed it may have removed it.
-            kept = [task.id for task in loaded]
-            ledger.effects.writes[key] = layout.join_ids(key, kept) if kept else None
+            # Written again: since it was read, the last that needed it may have removed it. All of
+            # it, since the cursor of a listing counts the entries that were looked at.
+            ledger.effects.writes[key] = layout.join_ids(key, ids) if loaded else None
         row.left += len(loaded)
         queue.gone = max(0, queue.gone - (len(ids) - len(loaded)))
         for task in loaded:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from coordinator.core import bulk_changes, listing
+from coordinator.core import bulk_changes, listing, ready_queue
 from coordinator.core.bulk import OperationRow, row_of
 from coordinator.core.operations import Action, By, Done, MendRow, Refusal, StartBulk, StopBulk
 from protocol.messages import Demand, Failure, Limit, OutcomeKind, State
@@ -115,6 +115,24 @@ def test_waiting_and_running_tasks_are_cancelled() -> None:
     for lease in sidecar.granted():
         sidecar.report(failed(lease))
     assert states(bench) == {State.CANCELLED: TASKS}
+
+
+def test_none_is_left_out_when_its_row_is_read_into_memory_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found by seed 1102316: the row was written again without those that had been changed."""
+    monkeypatch.setattr(ready_queue, "ROW_ENTRIES_MAX", 4)
+    bench = Bench()
+    Sidecar(bench).submit(*[a_submission(n) for n in range(1, 5)])
+    bench.crash()
+    start(bench, Action.CANCEL, "state=ready", rate=10)
+    while states(bench).get(State.CANCELLED, 0) < 2:
+        bench.advance(bulk_changes.PAUSE_MS)
+
+    Sidecar(bench, 2).serve(1)  # Task 3 is leased, task 4 is still ready.
+    run(bench)
+
+    assert states(bench) == {State.CANCELLED: 3, State.READY: 1}
 
 
 def test_rescheduled_tasks_are_met_at_their_new_place_and_left_there() -> None:
