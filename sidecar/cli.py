@@ -12,7 +12,7 @@ def main() -> NoReturn:
     if sys.argv[1:2] == ["check"]:
         from sidecar.commands import check  # noqa: PLC0415 (and nothing else)
 
-        code = check.without_parser(sys.argv[2:]) if sys.stdout else None
+        code = check.without_parser(sys.argv[2:])
         if code is not None:
             sys.exit(code)
     from sidecar import cli_commands  # noqa: PLC0415 (it loads click)

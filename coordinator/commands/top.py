@@ -46,6 +46,8 @@ class Asker(threading.Thread):
                 status, rows = ask(self._api)
             except (Unreachable, Refused) as error:
                 self._told.trouble = str(error)
+            except Exception as error:  # Without a word the screen would stand still.
+                self._told.trouble = f"the answer cannot be read: {error!r}"
             else:
                 told = self._told
                 told.status, told.rows, told.at, told.trouble = status, rows, time.monotonic(), ""

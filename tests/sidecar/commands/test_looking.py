@@ -225,6 +225,40 @@ def test_doctor_names_a_fix_for_what_is_wrong(tmp_path: Path) -> None:
     assert all(row["fix"] for row in rows if row["level"] != "ok")
 
 
+@pytest.mark.parametrize("stdout", ['"$@" >&-', '"$@" >/dev/full', '"$@" | head -c 1'])
+@pytest.mark.parametrize(
+    "words", [["status"], ["check"], ["--help"], ["config"], ["doctor", "--service", "x"]], ids=str
+)
+def test_stdout_that_takes_nothing_gives_no_traceback(
+    pair: Pair, words: list[str], stdout: str
+) -> None:
+    done = subprocess.run(
+        ["bash", "-c", stdout, "bash", sys.executable, "-m", "sidecar", *words],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+        cwd=ROOT,
+        env=os.environ | {"PILLION_SIDECAR_SOCKET": str(pair.sidecar.socket_path)},
+    )
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    if words == ["check"] and "head" not in stdout:
+        assert done.returncode == OK
+
+
+def test_errors_are_json_where_json_is_asked_for(pair: Pair, tmp_path: Path) -> None:
+    place = ["--socket", str(pair.sidecar.socket_path)]
+    unknown = command("status", "01ffffff-ffff-7000-8000-000000000001", "--json", *place)
+    assert (unknown.code, unknown.out) == (3, "")
+    assert json.loads(unknown.err)["code"] == "unknown_task"
+
+    gone = command("status", "-o", "json", "--socket", str(tmp_path / "x.sock"))
+    assert json.loads(gone.err).items() >= {"code": "unreachable", "exit_code": 5}.items()
+    usage = command("submit", "-o", "json")
+    assert json.loads(usage.err).items() >= {"code": "usage", "exit_code": 2}.items()
+
+
 def test_config_prints_the_settings_with_their_origin(tmp_path: Path) -> None:
     file = tmp_path / "x.toml"
     file.write_text('log_level = "debug"\n')
