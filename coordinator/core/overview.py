@@ -46,7 +46,8 @@ class HandlerRow:
     out_per_second: float
     dead_per_second: float
     wait_p50_ms: int | None
-    """From due to leased, since the start, as the upper end of a power-of-two bucket."""
+    """From due to leased, over the last minute, as the upper end of a power-of-two bucket; null if
+    nothing was leased."""
     wait_p99_ms: int | None
     run_p50_ms: int | None
     run_p99_ms: int | None
@@ -92,7 +93,7 @@ def handler_rows(ledger: Ledger, rates: Rates, now: Now) -> list[HandlerRow]:
 def handler_row(handler: Handler, rates: Rates, now: Now) -> HandlerRow:
     """Return one handler's row."""
     figures = handler.figures
-    rate = rates.of(now.ms, handler)
+    rate, spread = rates.of(now.ms, handler), rates.spread(now.ms, handler)
     return HandlerRow(
         name=handler.name,
         ready=handler.ready,
@@ -105,10 +106,10 @@ def handler_row(handler: Handler, rates: Rates, now: Now) -> HandlerRow:
         in_per_second=rate.submitted,
         out_per_second=rate.finished,
         dead_per_second=rate.dead,
-        wait_p50_ms=percentile_ms(figures.wait, 50),
-        wait_p99_ms=percentile_ms(figures.wait, 99),
-        run_p50_ms=percentile_ms(figures.run, 50),
-        run_p99_ms=percentile_ms(figures.run, 99),
+        wait_p50_ms=percentile_ms(spread.wait, 50),
+        wait_p99_ms=percentile_ms(spread.wait, 99),
+        run_p50_ms=percentile_ms(spread.run, 50),
+        run_p99_ms=percentile_ms(spread.run, 99),
         sidecars=len(handler.sessions),
         demand=sum(session.demand(handler) for session in handler.rotation),
         desired=wanted(load_of(handler, rates, now)).desired,

@@ -5,9 +5,10 @@ from an old sample as from a new one.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from coordinator.core.figures import BUCKETS
 from coordinator.core.handler import Handler
 from protocol.messages import State
 
@@ -46,6 +47,16 @@ class Work(NamedTuple):
     """Ready tasks that no gate holds."""
     runs: int
     lease_ms: int
+    wait: Sequence[int]
+    """The buckets of ``Figures`` that are told, as those of ``run``."""
+    run: Sequence[int]
+
+
+class Spread(NamedTuple):
+    """How long things took, in the buckets of ``Figures`` that are told."""
+
+    wait: Sequence[int]
+    run: Sequence[int]
 
 
 class Pace(NamedTuple):
@@ -64,7 +75,8 @@ class _Sample(NamedTuple):
 
 
 _NO_RATE = Rate(0.0, 0.0, 0.0)
-_NOTHING = (Totals(0, 0, 0), Work(0, 0, 0, 0))
+_EMPTY = (0,) * (BUCKETS + 1)
+_NOTHING = (Totals(0, 0, 0), Work(0, 0, 0, 0, _EMPTY, _EMPTY))
 
 
 class Rates:
@@ -128,6 +140,15 @@ class Rates:
         lately = (work.lease_ms - was.lease_ms) / runs if runs >= RUNS_MIN else always
         return Pace(max(0, came) / seconds, lately)
 
+    def spread(self, now_ms: int, handler: Handler) -> Spread:
+        """Return how long tasks of a handler waited and ran in the window."""
+        base = self._base(now_ms)
+        before = None if base is None else _before(base, handler)
+        if before is None:
+            return Spread(_EMPTY, _EMPTY)
+        work, was = _work_of(handler), before[1]
+        return Spread(_less(work.wait, was.wait), _less(work.run, was.run))
+
     def _base(self, now_ms: int) -> _Sample | None:
         """Return the latest sample that is older than the window, or the oldest there is.
 
@@ -151,7 +172,23 @@ def totals_of(handler: Handler) -> Totals:
 
 def _work_of(handler: Handler) -> Work:
     figures = handler.figures
-    return Work(figures.granted, handler.ready - handler.held, figures.runs, figures.lease_ms)
+    return Work(
+        granted=figures.granted,
+        waiting=handler.ready - handler.held,
+        runs=figures.runs,
+        lease_ms=figures.lease_ms,
+        wait=_told(figures.wait),
+        run=_told(figures.run),
+    )
+
+
+def _told(buckets: Sequence[int]) -> Sequence[int]:
+    """Return the buckets that are told, and behind them what is beyond."""
+    return (*buckets[:BUCKETS], sum(buckets[BUCKETS:]))
+
+
+def _less(buckets: Sequence[int], before: Sequence[int]) -> list[int]:
+    return [now - then for now, then in zip(buckets, before, strict=True)]
 
 
 def _before(base: _Sample, handler: Handler) -> tuple[Totals, Work] | None:

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from coordinator.core import rates as module
+from coordinator.core.figures import percentile_ms
 from coordinator.core.handler import Handler
 from coordinator.core.rates import RUNS_MIN, SAMPLE_MS, WINDOW_MS, Pace, Rate, Rates
 from protocol.messages import State
@@ -63,6 +64,23 @@ def test_handlers_beyond_those_that_are_sampled_have_no_rate(monkeypatch: Any) -
 
     assert rates.of(SAMPLE_MS, second) == NOTHING
     assert rates.pace(SAMPLE_MS, second) == Pace(0.0, None)
+
+
+def test_percentiles_forget_what_is_older_than_the_window() -> None:
+    handler = a_handler()
+    rates = Rates()
+    rates.sample(0, [handler])
+    handler.figures.wait[10] = handler.figures.run[12] = 1_000
+    assert percentile_ms(rates.spread(1_000, handler).run, 99) == 1 << 12
+    rates.sample(WINDOW_MS, [handler])
+
+    handler.figures.wait[1] = handler.figures.run[2] = 1
+    rates.sample(WINDOW_MS + SAMPLE_MS, [handler])
+    spread = rates.spread(2 * WINDOW_MS, handler)
+
+    assert percentile_ms(spread.wait, 99) == 1 << 1
+    assert percentile_ms(spread.run, 99) == 1 << 2
+    assert percentile_ms(rates.spread(4 * WINDOW_MS, handler).run, 99) is None
 
 
 class TestPace:
