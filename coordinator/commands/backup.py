@@ -20,7 +20,7 @@ from coordinator.core.scrubbing import Scrubbing
 from coordinator.errors import Refused
 from coordinator.settings import build
 from coordinator.store.copying import Copying
-from coordinator.store.directory import sync_directory
+from coordinator.store.directory import holds_a_store, sync_directory
 from coordinator.store.restoring import Occupied, need_room, write_durably
 from coordinator.store.snapshot import Snapshot
 from protocol.settings import Values
@@ -32,6 +32,10 @@ def backup(values: Values, file: Path, *, rate_mib: int, replace: bool, form: st
 
 
 def _backup(values: Values, file: Path, rate_mib: int, replace: bool, form: str) -> int:
+    if holds_a_store(file.parent):
+        raise Occupied(
+            f"{file.parent} is the folder of a store; save it elsewhere, at best on another disk"
+        )
     if file.exists() and not (replace and file.is_file()):
         raise Occupied(f"{file} exists; name another file, or add --replace")
     began = time.monotonic()

@@ -31,6 +31,15 @@ OLD_FILE = "data.mdb.before-restore"
 _LOCK_BYTES_MAX = 200
 
 
+def holds_a_store(folder: Path) -> bool:
+    """Return whether a folder is that of a store, served or not: its files are no place for others.
+
+    A file that replaces the store's own would go unseen until the coordinator starts again, and
+    all since then would be lost.
+    """
+    return (folder / _MARKER_FILE).exists()
+
+
 class StoreDirectory:
     """One store's folder, held by this process between ``acquire`` and ``release``."""
 

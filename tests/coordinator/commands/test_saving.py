@@ -105,6 +105,20 @@ def test_serving_coordinator_is_saved_and_restored_elsewhere(system: System) -> 
     assert check(elsewhere).told["tasks"] == TASKS
 
 
+def test_backup_never_takes_the_place_of_a_store(system: System) -> None:
+    coordinator = filled(system)
+    coordinator.start()
+    file = coordinator.data_folder / "data.mdb"
+    before = file.stat().st_ino
+
+    saved = save(coordinator.data_folder, file, "--replace")
+
+    assert saved.code == 4
+    assert "is the folder of a store" in saved.err
+    assert file.stat().st_ino == before
+    assert not list(coordinator.data_folder.glob("*.partial"))
+
+
 def test_store_that_nobody_serves_is_saved_too(system: System) -> None:
     coordinator = filled(system)
 
