@@ -149,9 +149,12 @@ def settings_of(flags: dict[str, Any]) -> coordinator_settings.Settings:
 def mebibytes(flag: str, text: str) -> int:
     """Return the MiB that a flag says."""
     try:
-        return max(1, parse_size(text) >> 20)
+        number = parse_size(text) >> 20
     except InvalidUnit as error:
         raise click.UsageError(f"{flag}: {error}") from None
+    if not number:
+        raise click.UsageError(f"{flag}: {text!r} is less than 1MiB")
+    return number
 
 
 def duration_ms(flag: str, text: str | None) -> int | None:

@@ -83,8 +83,13 @@ class Writer:
             if not self._headed:
                 csv.writer(text, lineterminator="\n").writerow(picked)
                 self._headed = True
-            csv.writer(text, lineterminator="\n").writerow(picked.values())
+            csv.writer(text, lineterminator="\n").writerow(map(_csv_cell, picked.values()))
         say(text.getvalue())
+
+
+def _csv_cell(value: Any) -> Any:
+    """Return what CSV has no type for as JSON writes it, and all else as it is."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | list | dict) else value
 
 
 def check_columns(names: Sequence[str], row: Row) -> None:

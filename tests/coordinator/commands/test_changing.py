@@ -206,6 +206,7 @@ def test_killed_coordinator_goes_on_and_changes_no_task_twice(coordinator: Coord
         (["cancel", "-f", ""], "handler=* means all"),
         (["cancel", "-f", "state=ded"], "did you mean 'dead'?"),
         (["cancel", "-f", "state=ready", "--rate", "0"], "--rate"),
+        (["backup", "saved.mdb", "--rate", "0"], "less than 1MiB"),
         (["reschedule", "17", "--in", "soon"], "--in: 'soon' is no time"),
         (["reschedule", "17", "--in", "1h", "--at", "2030-01-01"], "not both"),
         (["reschedule", "17", "--at", "1h"], "--at takes a time in UTC"),

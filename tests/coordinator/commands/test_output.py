@@ -2,7 +2,7 @@
 
 import pytest
 
-from coordinator.commands.output import age, table, tame
+from coordinator.commands.output import Writer, age, table, tame
 from coordinator.commands.status import size
 
 
@@ -55,3 +55,11 @@ def test_text_is_kept_in_one_line() -> None:
 )
 def test_size_is_told_in_three_digits(count: int, text: str) -> None:
     assert size(count) == text
+
+
+def test_csv_writes_lists_and_truth_as_json_does(capsys: pytest.CaptureFixture[str]) -> None:
+    writer = Writer("csv", ["name"], "name")
+    writer.write([{"name": "edge-1", "handlers": ["mail.send"], "exact": True}])
+    writer.close()
+
+    assert capsys.readouterr().out == 'name,handlers,exact\nedge-1,"[""mail.send""]",true\n'
