@@ -247,7 +247,7 @@ class Checks:
             return
         settled = record[TOKEN] >= outcome.token
         if record[TOKEN] == outcome.token and outcome.kind is OutcomeKind.SUCCESS:
-            settled = record[STATE] >= State.SUCCEEDED
+            settled = record[STATE] == State.SUCCEEDED
         if not settled:
             raise Broken("a recorded outcome is durable", f"{outcome}, store {record}")
 

@@ -4,6 +4,7 @@ An order that has no answer because the coordinator has died is forgotten by who
 it took place is seen from the store. In the end all gates are lifted and all policies reverted.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from coordinator.core.operations import (
     UndrainSidecar,
 )
 from protocol.messages import State
-from tests.simulation.record import STATE
+from tests.simulation.record import HANDLER, STATE, park_of
 from tests.simulation.workload import COLLECTIONS, HANDLERS, LATER, ROUGH
 from tests.simulation.world import MS, SECOND, World
 
@@ -43,6 +44,8 @@ FILTERS = (
     *("state=scheduled", "priority=critical state=ready"),
 )
 DEAD_FILTERS = FILTERS[:8]
+SOON_US = 60 * MS
+"""Within what an order is taken back, or its coordinator dies, while it is still carried out."""
 LAST_WORD_US = 300 * MS
 """How often the end of all holds is asked for, until it is durable."""
 
@@ -75,6 +78,8 @@ class OperatorProcess:
         self._every_us = rng.choice((30, 150, 500)) * MS
         self._lingers_us = rng.choice((300 * MS, 2 * SECOND, 10 * SECOND))
         """How long gates and policies stay, about."""
+        self._dies = rng.choice((0.0, 0.03))
+        """Share of orders after which the coordinator dies soon."""
         self._going_on = True
         self._given = 0
         self._drained_for_good: set[str] = set()
@@ -90,6 +95,8 @@ class OperatorProcess:
         if self._going_on:
             for _ in range(self._world.rng.choice((1, 1, 1, 3))):
                 self._world.rng.choice(self._kinds)()
+            if self._world.chance(self._dies):
+                self._soon(lambda: self._run.kill_coordinator(self._world.between(20 * MS, SECOND)))
             self._next()
 
     def _by(self) -> By:
@@ -105,6 +112,13 @@ class OperatorProcess:
         coordinator = self._run.coordinator
         if coordinator is not None:
             coordinator.run(lambda: coordinator.operate(number, order))
+
+    def _soon(self, action: Callable[[], None]) -> None:
+        def act() -> None:
+            if self._going_on:
+                action()
+
+        self._world.after(self._world.between(MS, SOON_US), act)
 
     def _later(self, action: Callable[[], None]) -> None:
         if self._world.chance(0.8):
@@ -129,13 +143,30 @@ class OperatorProcess:
     def _set_gate(self) -> None:
         rng = self._world.rng
         scope = self._scope()
-        drops = rng.random() < (0.3 if scope.collection else 0.1)
+        drops = rng.random() < (0.4 if scope.collection else 0.1)
         until_ms = 0
         if rng.random() < 0.4:
             until_ms = self._run.wall_ms() + self._world.between(1, 4_000)
+        if drops and rng.random() < 0.5:
+            scope = Scope(self._busiest(), rng.choice(("", *COLLECTIONS)))
         by = self._by()
         self._give(by, SetGate(scope, GateKind.DROP if drops else GateKind.PAUSE, by, until_ms))
-        self._later(lambda: self._lift(scope))
+        if drops and rng.random() < 0.3:
+            self._soon(lambda: self._lift(scope))
+        else:
+            self._later(lambda: self._lift(scope))
+
+    def _busiest(self) -> str:
+        """Return the handler with most tasks that wait, of those of which attempts run."""
+        model = self._run.checks.model
+        leased = {model.records[task_id][HANDLER] for task_id in model.leases}
+        waiting = Counter(
+            record[HANDLER]
+            for record in model.records.values()
+            if record[STATE] == State.READY and record[HANDLER] in leased
+        )
+        number = max(waiting, key=lambda number: (waiting[number], number), default=0)
+        return model.names.get(number, ROUGH)
 
     def _lift_gate(self) -> None:
         scopes = list(self._orders.gates) or [self._scope()]
@@ -187,6 +218,8 @@ class OperatorProcess:
             fit = [i for i in fit if model.records[i][STATE] == State.DEAD]
         elif rng.random() < 0.5 and action is Action.CANCEL:
             fit = list(model.leases)
+        elif rng.random() < 0.5 and action is Action.RESCHEDULE:
+            fit = [i for i in fit if park_of(model.records[i])]
         elif rng.random() < 0.8:
             fit = model.unended()
         return rng.choice(fit) if fit else rng.randbytes(16)
@@ -200,11 +233,13 @@ class OperatorProcess:
         text = rng.choice(DEAD_FILTERS if dead else FILTERS)
         rate = rng.choice((5, 20, 20, 200, 1_000))
         self._give(by, StartBulk(action, text, by, at_ms, rate, 0, exact=False))
+        if rng.random() < 0.3:
+            self._soon(self._stop_bulk)
 
     def _stop_bulk(self) -> None:
         rng = self._world.rng
         running = [bulk.number for bulk in self._changes.running()]
-        number = rng.choice(running) if running else rng.randrange(5)
+        number = running[-1] if running else rng.randrange(5)
         by = self._by()
         self._give(by, StopBulk(number, by))
 

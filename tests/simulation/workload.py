@@ -70,6 +70,8 @@ class Plan:
     wall_jumps: bool
     collected: float
     """Share of tasks that are in a collection."""
+    alike: float
+    """Share of batches whose tasks wait in one queue: their index rows stand for several."""
 
 
 def a_plan(world: World, steps: int) -> Plan:
@@ -97,6 +99,7 @@ def a_plan(world: World, steps: int) -> Plan:
         expiring=rng.choice((0.05, 0.3)),
         wall_jumps=rng.random() < 0.3,
         collected=rng.choice((0.05, 0.5)),
+        alike=rng.choice((0.0, 0.5)),
     )
 
 
@@ -114,7 +117,18 @@ class Source:
     def batch(self) -> list[Entry]:
         """Return tasks for one batch."""
         count = self._world.rng.randint(1, self._plan.batch_max)
-        return [self._entry() for _ in range(count)]
+        entries = [self._entry() for _ in range(count)]
+        if self._world.rng.random() < self._plan.alike:
+            handler = self._world.rng.choices(HANDLERS, self._weights)[0]
+            entries = [self._alike(handler, entry) for entry in entries]
+        return entries
+
+    def _alike(self, handler: str, entry: Entry) -> Entry:
+        names, weights = zip(*BEHAVIOURS[handler], strict=True)
+        behaviour = self._world.rng.choices(names, weights)[0]
+        payload = b"%s %s" % (behaviour.encode(), entry.payload.partition(b" ")[2])
+        options = {k: v for k, v in (entry.options or {}).items() if k != "priority"}
+        return entry._replace(handler=handler, payload=payload, options=options or None)
 
     def _entry(self) -> Entry:
         rng = self._world.rng
