@@ -159,7 +159,7 @@ def check(oldest: str | None, store: bool, form: str, **flags: Any) -> None:
 
     limits = checking.Thresholds(duration_ms("--oldest", oldest), **counts)
     codes: list[int] = []
-    code = run_command(flags, lambda api: codes.append(checking.check(api, limits)))
+    code = run_command(flags, lambda api: codes.append(checking.check(api, limits, form)))
     sys.exit(codes[0] if codes else code or checking.UNKNOWN)
 
 

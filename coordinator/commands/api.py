@@ -23,6 +23,10 @@ class Unreachable(Exception):
     """Raised when no coordinator answers."""
 
 
+class NotPermitted(Unreachable):
+    """Raised when a coordinator's socket is not for who asks."""
+
+
 class Refused(Exception):
     """Raised when the API answers with a problem."""
 
@@ -145,6 +149,11 @@ class Api:
         for family, address, shown in self._addresses():
             try:
                 return _exchange(family, address, self._request(target, method, body))
+            except PermissionError:
+                raise NotPermitted(
+                    f"{shown} is for the user of its coordinator only; ask as that user, or over "
+                    "--http-bind with --http-token-file"
+                ) from None
             except (OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 failures.append(f"{shown} ({reason})")

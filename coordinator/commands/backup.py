@@ -32,6 +32,8 @@ def backup(values: Values, file: Path, *, rate_mib: int, replace: bool, form: st
 
 
 def _backup(values: Values, file: Path, rate_mib: int, replace: bool, form: str) -> int:
+    if not file.parent.is_dir():
+        raise offline.NotThere(f"there is no folder {file.parent}; make it, or mount its disk")
     if holds_a_store(file.parent):
         raise Occupied(
             f"{file.parent} is the folder of a store; save it elsewhere, at best on another disk"

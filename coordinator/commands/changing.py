@@ -18,6 +18,8 @@ from coordinator.commands.output import Writer, say, table, tame, tell, width
 from coordinator.commands.progress import Progress
 from coordinator.commands.running import Declined, Usage
 from coordinator.core.filters.times import format_time, parse_moment
+from protocol.errors import InvalidId
+from protocol.ids import from_text
 
 POLL_SECONDS = 0.25
 OPERATION_COLUMNS = (
@@ -77,8 +79,13 @@ def change(api: Api, wish: Change, ids: Sequence[str], wanted: str | None) -> No
         raise Usage("name tasks by their id, or say which with -f FILTER")
     if wanted is not None:
         _change_many(api, wish, wanted)
-    else:
-        _change_each(api, wish, ids)
+        return
+    for task_id in ids:  # Before anything is changed.
+        try:
+            from_text(task_id)
+        except InvalidId as error:
+            raise Usage(str(error)) from None
+    _change_each(api, wish, ids)
 
 
 def _change_each(api: Api, wish: Change, ids: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """One line for a monitoring system, and its exit code: 0 ok, 1 warning, 2 critical, 3 unknown."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,18 +21,25 @@ class Thresholds:
     backlog: int | None = None
 
 
-def check(api: Api, thresholds: Thresholds) -> int:
-    """Write the line and return the exit code."""
+def check(api: Api, thresholds: Thresholds, form: str) -> int:
+    """Write the line, or an object, and return the exit code."""
+    facts: dict[str, Any] = {}
     try:
         told = api.get("/v1/status")
     except Unreachable as error:
-        level, findings, facts = CRITICAL, [str(error)], ""
+        level, findings = CRITICAL, [str(error)]
     except Refused as error:
-        level, findings, facts = UNKNOWN, [f"{error}; {error.hint}"], ""
+        level, findings = UNKNOWN, [f"{error}; {error.hint}"]
     else:
         level, findings = judge(told, thresholds)
         facts = _facts(told)
-    say(f"PILLION {_WORDS[level]} - {'; '.join(findings) or 'all is well'}{facts}\n")
+    if form == "json":
+        said = {"level": _WORDS[level].lower(), "exit_code": level, "findings": findings}
+        say(json.dumps(said | {"figures": facts}) + "\n")
+        return level
+    figures = "".join([f" {name}={value}" for name, value in facts.items()])
+    told_facts = f" |{figures}" if figures else ""
+    say(f"PILLION {_WORDS[level]} - {'; '.join(findings) or 'all is well'}{told_facts}\n")
     return level
 
 
@@ -52,13 +60,12 @@ def judge(told: dict[str, Any], thresholds: Thresholds) -> tuple[int, list[str]]
     return (CRITICAL if over else level), over + findings
 
 
-def _facts(told: dict[str, Any]) -> str:
+def _facts(told: dict[str, Any]) -> dict[str, Any]:
     """Return the figures, as monitoring systems read them."""
     oldest_ms = told["oldest"]["age_ms"] if told["oldest"] else 0
-    figures = {
+    return {
         "ready": told["tasks"]["ready"],
         "dead": told["tasks"]["dead"],
         "oldest": f"{oldest_ms / 1000:g}s",
         "sidecars": told["sidecars"]["ready"],
     }
-    return " | " + " ".join(f"{name}={value}" for name, value in figures.items())

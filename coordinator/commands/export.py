@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -19,6 +19,7 @@ from coordinator.core.effects import GetMany, Scan
 from coordinator.core.handler import Handler
 from coordinator.core.payloads import content_crc
 from coordinator.core.task import Task
+from coordinator.errors import Refused
 from coordinator.settings import Settings
 from coordinator.store.restoring import Occupied
 from coordinator.store.snapshot import Snapshot
@@ -55,11 +56,13 @@ def _opened(settings: Settings, backup: Path | None) -> Iterator[Snapshot]:
         finally:
             snapshot.close()
         return
-    with (
-        offline.held(settings, to_read=True) as directory,
-        _opened(settings, directory.data_file) as snapshot,
-    ):
-        yield snapshot
+    with ExitStack() as stack:
+        try:
+            directory = stack.enter_context(offline.held(settings, to_read=True))
+        except Refused as error:
+            way = "make a backup of it, and export that with --backup"
+            raise Refused(f"{error}; or {way}") from None
+        yield stack.enter_context(_opened(settings, directory.data_file))
 
 
 def _write_file(snapshot: Snapshot, file: Path, ended: bool) -> tuple[int, int]:

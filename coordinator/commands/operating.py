@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from coordinator.commands.api import Api, segment
+from coordinator.commands.api import Api, Refused, segment
 from coordinator.commands.output import Writer, say, tame, tell
 from coordinator.commands.running import Declined, Usage
 from coordinator.core.filters.times import format_time, parse_moment
@@ -18,6 +18,8 @@ from protocol.units import InvalidUnit, parse_duration_ms
 GATE_COLUMNS = ("scope", "kind", "owner", "reason", "created_ms", "until_ms", "held", "dropped")
 AUDIT_COLUMNS = ("number", "at_ms", "owner", "action", "target", "reason", "details")
 _PAGE = 1_000
+NAMED_MAX = 5
+"""Handlers that are named to somebody who may have meant one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +103,25 @@ def set_gate(api: Api, wish: Wish, kind: str, until: int) -> None:
             _show(told, wish.form, f"would {_did(told, kind)}")
             return
         _agree(told, wish)
-    told = api.send("PUT", wish.path, body=body)
+        counted = {name: told[name] for name in ("ready", "counted")}  # Now it is ending them.
+        told = api.send("PUT", wish.path, body=body) | counted
+    else:
+        told = api.send("PUT", wish.path, body=body)
     _show(told, wish.form, f"{kind} is set: {_did(told, kind)}")
+    _tell_unknown(api, told["gate"]["scope"].partition("/")[0])
+
+
+def _tell_unknown(api: Api, handler: str) -> None:
+    """Say so if a gate is on a handler that nobody has named: it may be a slip."""
+    try:
+        api.get("/v1/handlers" if handler == "everything" else f"/v1/handlers/{segment(handler)}")
+    except Refused as error:
+        from difflib import get_close_matches  # noqa: PLC0415 (seldom needed)
+
+        names = [row["name"] for row in api.get("/v1/handlers")["handlers"]]
+        near = [name for name in names if handler in name] or get_close_matches(handler, names)
+        known = f"; there are {', '.join(near[:NAMED_MAX])}" if near else ""
+        tell(f"nothing is held yet: {error}{known}")
 
 
 def lift_gate(api: Api, wish: Wish) -> None:

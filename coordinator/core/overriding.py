@@ -11,6 +11,7 @@ from coordinator.core.ledger import Ledger
 from coordinator.core.operations import By, Done, Refusal, RevertPolicy, SetPolicy
 from coordinator.core.overrides import Override, in_effect
 from protocol.errors import InvalidField
+from protocol.policy import Policy
 
 
 class Overriding:
@@ -49,6 +50,10 @@ class Overriding:
         handler = self._ledger.handlers.get(wanted.handler)
         if handler is None:
             return self._unknown(wanted.handler)
+        unknown = [name for name in wanted.fields if name not in Policy.__slots__]
+        if unknown:
+            known = ", ".join(Policy.__slots__)
+            return Refusal("invalid_policy", f"policy has no field {unknown[0]!r}; known: {known}")
         fields = wanted.fields or tuple(handler.overrides)
         absent = [name for name in fields if name not in handler.overrides]
         if absent or not fields:

@@ -59,7 +59,7 @@ ROUTES = (
         HandlerDetail,
         delete,
         parameters=(Parameter("fields", "Which, with commas between; all if empty"), DRY_RUN, *BY),
-        problems=("unknown_handler", "unknown_override", "stopping"),
+        problems=("unknown_handler", "invalid_policy", "unknown_override", "stopping"),
         method="DELETE",
     ),
 )

@@ -1,5 +1,6 @@
 """Asking the API: whatever is asked, there is an answer, or it is told why not."""
 
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -9,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.commands.api import Api, Place, Refused, Unreachable, segment
+from coordinator.commands.api import Api, NotPermitted, Place, Refused, Unreachable, segment
 from tests.support.processes import System
+
+NOBODY = 65534
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +44,23 @@ def test_whatever_is_asked_is_answered_or_refused_with_a_reason(
         assert refused.code != "internal"
         assert str(refused)
         assert refused.hint
+
+
+def test_socket_of_another_user_is_not_taken_for_a_coordinator_that_is_away(tmp_path: Path) -> None:
+    path = tmp_path / "http.sock"
+    root = os.geteuid() == 0
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        path.chmod(0o600 if root else 0)
+        if root:  # Whom no mode keeps away.
+            tmp_path.chmod(0o711)
+            os.seteuid(NOBODY)
+        try:
+            with pytest.raises(NotPermitted, match="for the user of its coordinator only"):
+                Api(Place(path, "", 0, "")).get("/v1/status")
+        finally:
+            os.seteuid(os.getuid())
 
 
 @pytest.mark.parametrize(

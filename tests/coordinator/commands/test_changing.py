@@ -99,6 +99,9 @@ def test_single_tasks_are_changed_and_what_cannot_be_is_told(coordinator: Coordi
     assert unknown.code == NOT_FOUND
     assert "it was never accepted here" in unknown.err
 
+    garbled = run(coordinator, "dead", "requeue", dead, "nonsense")
+    assert (garbled.code, garbled.out) == (USAGE, "")  # Nothing was done to the other.
+    assert "'nonsense' is not a task id" in garbled.err
     requeued = run(coordinator, "dead", "requeue", dead, ready)
     assert requeued.code == CONFLICT  # One of them was not dead; the other is done.
     assert "attempts and crashes count from 0 again" in requeued.out

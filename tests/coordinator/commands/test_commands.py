@@ -200,6 +200,8 @@ def test_check_judges_by_thresholds(stage: Stage) -> None:
     assert plain.code == 1
     assert plain.out.startswith("PILLION WARNING - tasks wait and no sidecar serves image.scale")
     assert "| ready=5 dead=1 oldest=" in plain.out
+    told = json.loads(ask(stage, "check", "-o", "json").out)
+    assert (told["level"], told["exit_code"], told["figures"]["dead"]) == ("warning", 1, 1)
 
     assert ask(stage, "check", "--dead", "1").code == 1
     for threshold in (

@@ -112,6 +112,13 @@ def test_collection_that_is_dropped_is_told_to_its_app_and_spares_the_others(sta
             stage.client.wait(task.id, timeout=SECONDS)
 
 
+def test_gate_on_what_nobody_has_named_is_set_and_that_is_said(stage: Stage) -> None:
+    done = stage.ask("pause", "mail")
+    assert (done.code, done.out) == (0, "pause is set: hold mail (0 ready tasks now)\n")
+    assert "nothing is held yet: no task of 'mail' was submitted" in done.err
+    assert done.err.endswith("; there are mail.send\n")
+
+
 def test_gate_ends_by_itself_at_its_time(stage: Stage) -> None:
     assert stage.ask("pause", "--all", "--until", "2s").code == 0
     task = stage.client.submit("mail.send", {"to": "a"})
@@ -154,6 +161,7 @@ def test_policy_is_changed_shown_and_reverted(stage: Stage) -> None:
         (["policy", "set", "a.b", "x"], USAGE, "expected FIELD=NUMBER"),
         (["policy", "set", "a.b", "timeout_ms=soon"], USAGE, "timeout_ms: "),
         (["policy", "set", "a.b", "attempts_max=1"], NOT_FOUND, "no task of 'a.b'"),
+        (["policy", "revert", "mail.send", "foo"], USAGE, "policy has no field 'foo'"),
         (["policy", "revert", "mail.send"], NOT_FOUND, "no operator has changed"),
     ],
 )

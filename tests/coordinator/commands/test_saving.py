@@ -349,6 +349,13 @@ def _ask_socket(path: Path, target: str) -> bytes:
         return connection.makefile("rb").read().partition(b"\r\n\r\n")[2]
 
 
+def test_backup_to_a_folder_that_is_not_there_is_refused(system: System) -> None:
+    coordinator = filled(system)
+    refused = save(coordinator.data_folder, system.folder / "unmounted" / "saved.mdb")
+    assert refused.code == NOT_FOUND and "there is no folder" in refused.err
+    assert not (system.folder / "unmounted").exists()
+
+
 def test_second_backup_at_the_same_time_is_refused(system: System) -> None:
     coordinator = filled(system)
     coordinator.start()
