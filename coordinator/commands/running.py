@@ -14,8 +14,8 @@ from coordinator.settings import Settings, build, host_and_port, read_token
 from protocol.complaints import asks_json, complaint
 from protocol.settings import Values
 
-EXIT_DECLINED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_NOT_PERMITTED = 1, 2, 5, 6
-EXIT_TIMED_OUT, EXIT_INTERRUPTED = 124, 130
+EXIT_DECLINED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_TIMED_OUT, EXIT_INTERRUPTED = 1, 2, 5, 124, 130
+_NOT_PERMITTED = (6, "not_permitted")
 _EXITS = {400: 2, 401: 6, 403: 6, 404: 3, 409: 4, 412: 4, 429: 75, 503: 75, 507: 75}
 
 
@@ -55,9 +55,9 @@ def run(
 
             watch(lambda: ask(api), watch_ms, form)
     except Unreachable as error:
-        if isinstance(error, NotPermitted):
-            return _fail(str(error), EXIT_NOT_PERMITTED, "not_permitted")
-        return _fail(str(error), EXIT_UNREACHABLE, "unreachable")
+        reached = isinstance(error, NotPermitted)
+        code, word = _NOT_PERMITTED if reached else (EXIT_UNREACHABLE, "unreachable")
+        return _fail(str(error), code, word)
     except Refused as error:
         return _fail(str(error), exit_code(error), error.code, error.hint)
     except (UnknownColumn, Usage) as error:
