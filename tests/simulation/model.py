@@ -29,6 +29,7 @@ from tests.simulation.record import (
     HISTORY,
     NEVER_CHANGE,
     OPTIONS,
+    PRIORITY,
     RESULT,
     STATE,
     TOKEN,
@@ -96,6 +97,8 @@ class Model:
         """Leases that have come back unused since the last flush."""
         self.sidecars: dict[bytes, str] = {}
         """Their names, by their incarnations."""
+        self.postponed: set[tuple[int, int]] = set()
+        """Handlers and priorities of ready tasks that were rescheduled."""
         self.names: dict[int, str] = {}
         self.just_named: set[str] = set()
         """Handlers that were made with the last commit."""
@@ -214,6 +217,8 @@ class Model:
             raise Broken("only a lease costs an attempt", where)
         elif new[STATE] == State.SCHEDULED and new[DUE] != old[DUE]:
             self.changes.moved(task_id, new[DUE])
+            if old[STATE] == State.READY:
+                self.postponed.add((new[HANDLER], new[PRIORITY]))
 
     def _check_attempts(self, task_id: bytes, old: Record, new: Record, where: str) -> None:
         """No more attempts than the policy allows, or allowed when the task was granted."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from coordinator.core import layout
 from coordinator.core.config import Config
 from protocol.limits import DAY_MS
 from protocol.messages import State
@@ -242,9 +243,22 @@ class Simulation:
         return f"{self._left()[:20]}"
 
     def _left(self) -> list[bytes]:
-        # Which queues have rows to be swept is forgotten when the coordinator ends.
-        letters = b"tpsgxdrw" if self.disk.epoch == 1 else b"tpsgxd"
-        return [key for key in self.disk.pairs if key[:1] in letters]
+        return [
+            key for key in self.disk.pairs if key[:1] in b"tpsgxdrw" and not self._may_stay(key)
+        ]
+
+    def _may_stay(self, key: bytes) -> bool:
+        """Tell whether a row of ready tasks may be left until its queue is next looked through.
+
+        Which queues those are is forgotten when the coordinator ends. And a task that was ready,
+        rescheduled and ready again may be met by its earlier row, so that the later one stays.
+        """
+        if key[:1] not in b"rw":
+            return False
+        postponed = self.checks.model.postponed
+        if key[:1] == b"w":
+            return self.disk.epoch > 1 or bool(postponed)
+        return self.disk.epoch > 1 or (layout.handler_of(key), key[5]) in postponed
 
 
 def run_seed(
