@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from coordinator import cli_changing, cli_ending, cli_live, cli_operating, cli_sidecars
+from coordinator import cli_changing, cli_live, cli_operating, cli_sidecars
 from coordinator import settings as coordinator_settings
 from coordinator.cli_completion import filter_terms
 from coordinator.cli_options import (
@@ -31,13 +31,14 @@ from coordinator.cli_options import (
     with_settings,
 )
 from coordinator.errors import CoordinatorError, Refused
+from protocol import command_line
 from protocol.settings import SettingsError, describe
 from protocol.version import SOFTWARE
 
 EXIT_FAILED, EXIT_SETTINGS, EXIT_REFUSED = 1, 2, 3
 
 
-@click.group(cls=cli_ending.Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=command_line.Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(SOFTWARE, prog_name="pillion-coordinator")
 def cli() -> None:
     """Pillion's coordinator: keeps tasks durably, decides when and where each may run.
@@ -273,7 +274,7 @@ for _command in (
 
 def main() -> NoReturn:
     """Run the command and exit."""
-    cli_ending.run(
+    command_line.run(
         cli,
         "pillion-coordinator",
         {SettingsError: EXIT_SETTINGS, Refused: EXIT_REFUSED, CoordinatorError: EXIT_FAILED},

@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
+from click.shell_completion import CompletionItem
 
 from coordinator.cli_options import PLACE, read_settings
+from protocol.command_line import SHELL, print_completion
 
 if TYPE_CHECKING:
     from coordinator.commands.api import Api
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
-_VARIABLE = "_PILLION_COORDINATOR_COMPLETE"
 
 
 def _named(what: str) -> Complete:
@@ -81,7 +81,7 @@ def filter_terms(ctx: click.Context, param: click.Parameter, word: str) -> list[
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@SHELL
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
     """Print a script that completes commands, flags and live names in a shell.
@@ -94,7 +94,4 @@ def completion(ctx: click.Context, shell: str) -> None:
     Names of handlers, sidecars, gates and operations come from the coordinator that the
     environment or the flags before them name, if it answers within 0.2 s.
     """  # noqa: D301 (click wants the character)
-    made = get_completion_class(shell)
-    assert made is not None
-    root = ctx.find_root()
-    click.echo(made(root.command, {}, root.info_name or "", _VARIABLE).source())
+    print_completion(ctx, shell)

@@ -3,19 +3,18 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from coordinator import settings as coordinator_settings
-from protocol.settings import SettingsError, Values, options
+from protocol import command_line
+from protocol.command_line import Command
+from protocol.settings import Values
 from protocol.units import InvalidUnit, parse_duration_ms, parse_size
 
 if TYPE_CHECKING:
     from coordinator.commands.api import Api
-
-_Command = Callable[..., None]
 
 
 PLACE = ("data_dir", "http_socket", "http_bind", "http_token_file")
@@ -39,7 +38,7 @@ class _Form(click.Choice[str]):
         return "table"
 
 
-def _has_form(command: _Command, formats: Sequence[str] = _FORMATS) -> _Command:
+def _has_form(command: Command, formats: Sequence[str] = _FORMATS) -> Command:
     """Give a command ``-o`` and what is short for it."""
     kind = _Form(formats)  # Of both: click reads what is given to the one by either.
     short = click.option("--json", "form", flag_value="json", type=kind, help="As -o json.")
@@ -52,25 +51,13 @@ def _has_form(command: _Command, formats: Sequence[str] = _FORMATS) -> _Command:
     )(short(command))
 
 
-def with_settings(command: _Command, names: Sequence[str] = ()) -> _Command:
+def with_settings(command: Command, names: Sequence[str] = ()) -> Command:
     """Give a command ``--config`` and a flag for each setting, or for some."""
     table = [row for row in coordinator_settings.TABLE if not names or row.name in names]
-    for option in reversed(options(table, coordinator_settings.PREFIX)):
-        flag = click.option(
-            option.flag, option.name, default=None, help=option.help, **option.manner
-        )
-        command = flag(command)
-    variable = coordinator_settings.PREFIX + "CONFIG"
-    return click.option(
-        "--config",
-        "config_file",
-        metavar="FILE",
-        envvar=variable,
-        help=f"TOML file with settings by name.  [env: {variable}]",
-    )(command)
+    return command_line.with_settings(command, table, coordinator_settings.PREFIX)
 
 
-def asks(command: _Command) -> _Command:
+def asks(command: Command) -> Command:
     """Give a command what all have that ask a coordinator: where it is, format, repetition."""
     for option in (
         _has_form,
@@ -87,7 +74,7 @@ def asks(command: _Command) -> _Command:
     return with_settings(command, PLACE)
 
 
-def has_owner(command: _Command) -> _Command:
+def has_owner(command: Command) -> Command:
     """Give a command what all have that change something: who and why, format, place."""
     for option in (
         click.option(
@@ -100,27 +87,27 @@ def has_owner(command: _Command) -> _Command:
     return with_settings(command, PLACE)
 
 
-def has_place(command: _Command) -> _Command:
+def has_place(command: Command) -> Command:
     """Give a command the flags that say where the coordinator is."""
     return with_settings(command, PLACE)
 
 
-def has_store(command: _Command) -> _Command:
+def has_store(command: Command) -> Command:
     """Give a command the flags that say where a store is that nobody serves."""
     return with_settings(command, _STORE)
 
 
-def has_everything(command: _Command) -> _Command:
+def has_everything(command: Command) -> Command:
     """Give a command the flags for a store and for who serves it."""
     return with_settings(command, (*_STORE, *PLACE))
 
 
-def reports(command: _Command) -> _Command:
+def reports(command: Command) -> Command:
     """Give a command that says what it did the format of that."""
     return _has_form(command, ("table", "json"))
 
 
-def has_columns(command: _Command) -> _Command:
+def has_columns(command: Command) -> Command:
     """Give a command ``--columns``."""
     return click.option("--columns", metavar="A,B", default="", help="Which columns, in order.")(
         command
@@ -176,12 +163,7 @@ def split_columns(columns: str) -> list[str]:
 
 def read_settings(config_file: str | None, flags: dict[str, object]) -> Values:
     """Return the values that flags, environment and file set."""
-    text = None
-    if config_file:
-        try:
-            text = Path(config_file).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError([f"--config {config_file}: cannot be read: {error}"]) from None
+    text = command_line.text_of(config_file)
     return coordinator_settings.read(
         flags=flags, environ=os.environ, file_text=text, file_name=config_file or ""
     )

@@ -7,24 +7,22 @@ Exit codes: 0 done; 1 the answer is negative (a task failed under --wait) or the
 
 import os
 import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
-from protocol.settings import SettingsError, Values, describe, options
+from protocol import command_line
+from protocol.command_line import Command
+from protocol.settings import SettingsError, Values, describe
 from protocol.version import SOFTWARE
-from sidecar import cli_ending
 from sidecar import settings as sidecar_settings
 from sidecar.cli_completion import completion, handler_names
 from sidecar.errors import SidecarError
 
-_Command = Callable[..., None]
 _FAILED, _USAGE = 1, 2
 
 
-def _output(command: _Command) -> _Command:
+def _output(command: Command) -> Command:
     """Give a command ``-o`` and what is short for it."""
     command = click.option("--json", "output", flag_value="json", help="The same as -o json.")(
         command
@@ -46,37 +44,20 @@ _socket = click.option(
 )
 
 
-def _with_settings(command: _Command) -> _Command:
+def _with_settings(command: Command) -> Command:
     """Give a command ``--config`` and a flag for each setting."""
-    for option in reversed(options(sidecar_settings.TABLE, sidecar_settings.PREFIX)):
-        flag = click.option(
-            option.flag, option.name, default=None, help=option.help, **option.manner
-        )
-        command = flag(command)
-    variable = sidecar_settings.PREFIX + "CONFIG"
-    return click.option(
-        "--config",
-        "config_file",
-        metavar="FILE",
-        envvar=variable,
-        help=f"TOML file with settings by name.  [env: {variable}]",
-    )(command)
+    return command_line.with_settings(command, sidecar_settings.TABLE, sidecar_settings.PREFIX)
 
 
 def _read_settings(config_file: str | None, flags: dict[str, object]) -> Values:
     """Return the values that flags, environment and file set."""
-    text = None
-    if config_file:
-        try:
-            text = Path(config_file).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError([f"--config {config_file}: cannot be read: {error}"]) from None
+    text = command_line.text_of(config_file)
     return sidecar_settings.read(
         flags=flags, environ=os.environ, file_text=text, file_name=config_file or ""
     )
 
 
-@click.group(cls=cli_ending.Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=command_line.Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(SOFTWARE, prog_name="pillion-sidecar")
 def cli() -> None:
     """Pillion's sidecar: carries a service's tasks to the coordinator and back.
@@ -224,4 +205,4 @@ cli.add_command(completion)
 
 def main() -> NoReturn:
     """Run the command and exit."""
-    cli_ending.run(cli, "pillion-sidecar", {SettingsError: _USAGE, SidecarError: _FAILED})
+    command_line.run(cli, "pillion-sidecar", {SettingsError: _USAGE, SidecarError: _FAILED})

@@ -1,9 +1,10 @@
 """Completion in shells: the script, and the handlers that the running sidecar knows."""
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
+from click.shell_completion import CompletionItem
 
-_VARIABLE = "_PILLION_SIDECAR_COMPLETE"
+from protocol.command_line import SHELL, print_completion
+
 _SECONDS = 0.2
 
 
@@ -23,7 +24,7 @@ def handler_names(ctx: click.Context, _: click.Parameter, word: str) -> list[Com
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@SHELL
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
     """Print a script that completes commands, flags and handlers in a shell.
@@ -36,7 +37,4 @@ def completion(ctx: click.Context, shell: str) -> None:
     Handlers come from the sidecar that --socket or PILLION_SIDECAR_SOCKET names, if it answers
     within 0.2 s.
     """  # noqa: D301 (click wants the character)
-    made = get_completion_class(shell)
-    assert made is not None
-    root = ctx.find_root()
-    click.echo(made(root.command, {}, root.info_name or "", _VARIABLE).source())
+    print_completion(ctx, shell)

@@ -25,7 +25,9 @@ IMPURE = {
 PROTOCOL_MAY_ALSO_IMPORT = {
     "protocol.ids": {"os", "time"},
     "protocol.codec": {"msgpack"},
-    "protocol.log": {"logging", "structlog", "threading"},  # The one shell both processes share.
+    # The two shells that both sides share: what they log, and how their commands begin and end.
+    "protocol.log": {"logging", "structlog", "threading"},
+    "protocol.command_line": {"os", "pathlib", "click"},
 }
 
 RANKS = {
@@ -43,7 +45,6 @@ RANKS = {
         "runtime": 5,
         "commands": 5,
         "cli_options": 6,
-        "cli_ending": 6,
         "cli_completion": 7,
         "cli_live": 8,
         "cli_operating": 8,
@@ -68,7 +69,6 @@ RANKS = {
         "settings": 5,
         "runtime": 6,
         "commands": 6,
-        "cli_ending": 7,
         "cli_completion": 7,
         "cli_commands": 8,
         "cli": 9,

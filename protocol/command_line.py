@@ -1,20 +1,76 @@
-"""How the command line ends: every error as a message and an exit code, never as a traceback.
+"""What the command lines of both programs have alike: flags for settings, completion, how they end.
 
-A reader that has seen enough is no error. What cannot be written is one, and says so.
+Beside ``protocol.log`` the one thing in this package that does I/O, and its only importer of click.
+Every error ends as a message and an exit code, never as a traceback. A reader that has seen enough
+is no error. What cannot be written is one, and says so.
 """
 
 import errno
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.shell_completion import get_completion_class
 
 from protocol.complaints import asks_json, complaint
+from protocol.settings import Setting, SettingsError, options
 
+Command = Callable[..., None]
 _INTERRUPTED = 130
 _UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT, errno.EFBIG)
+
+
+def with_settings(command: Command, table: Sequence[Setting], prefix: str) -> Command:
+    """Give a command ``--config`` and a flag for each setting.
+
+    Args:
+        command: The command.
+        table: The settings.
+        prefix: That of their environment variables.
+    """
+    for option in reversed(options(table, prefix)):
+        flag = click.option(
+            option.flag, option.name, default=None, help=option.help, **option.manner
+        )
+        command = flag(command)
+    variable = prefix + "CONFIG"
+    return click.option(
+        "--config",
+        "config_file",
+        metavar="FILE",
+        envvar=variable,
+        help=f"TOML file with settings by name.  [env: {variable}]",
+    )(command)
+
+
+def text_of(config_file: str | None) -> str | None:
+    """Return what is in the file of ``--config``; None if there is none.
+
+    Raises:
+        SettingsError: It cannot be read.
+    """
+    if not config_file:
+        return None
+    try:
+        return Path(config_file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError([f"--config {config_file}: cannot be read: {error}"]) from None
+
+
+SHELL = click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+
+
+def print_completion(ctx: click.Context, shell: str) -> None:
+    """Print the script that lets a shell complete the words of a program."""
+    made = get_completion_class(shell)
+    assert made is not None
+    root = ctx.find_root()
+    program = root.info_name or ""
+    variable = f"_{program.replace('-', '_').upper()}_COMPLETE"
+    click.echo(made(root.command, {}, program, variable).source())
 
 
 class Commands(click.Group):
