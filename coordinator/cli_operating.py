@@ -12,11 +12,18 @@ from coordinator.cli_completion import (
     policy_changes,
     policy_fields,
 )
-from coordinator.cli_options import ask_api, asks, has_columns, has_owner, split_columns
+from coordinator.cli_options import (
+    ask_api,
+    ask_to_change,
+    asks,
+    has_columns,
+    has_owner,
+    split_columns,
+)
 
 if TYPE_CHECKING:
-    from coordinator.commands import operating
     from coordinator.commands.api import Api
+    from coordinator.commands.operating import Wish
 
 
 @click.command()
@@ -50,14 +57,14 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Change nothing, say wha
 @_ALL
 @_UNTIL
 @_DRY_RUN
-def pause(target: str, everything: bool, until: str | None, dry_run: bool, **rest: Any) -> None:
+def pause(until: str | None, **rest: Any) -> None:
     """Hold tasks: they wait until the gate is lifted. What is leased runs on.
 
     \b
     pillion-coordinator pause mail.send --reason 'provider is down' --until 2h
     pillion-coordinator pause mail.send/campaign-7
     """  # noqa: D301 (click wants the character)
-    _gate((target, everything, dry_run), rest, "pause", until)
+    _set_gate("pause", until, rest)
 
 
 @click.command()
@@ -67,14 +74,12 @@ def pause(target: str, everything: bool, until: str | None, dry_run: bool, **res
 @_UNTIL
 @_DRY_RUN
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def drop(
-    target: str, everything: bool, until: str | None, dry_run: bool, yes: bool, **rest: Any
-) -> None:
+def drop(until: str | None, **rest: Any) -> None:
     """End tasks that are ready, and those that become so, until the gate is lifted.
 
     They are told as dropped, with the reason. What is leased runs on.
     """
-    _gate((target, everything, dry_run), rest, "drop", until, yes=yes)
+    _set_gate("drop", until, rest)
 
 
 @click.command()
@@ -82,34 +87,27 @@ def drop(
 @_GATED
 @_ALL
 @_DRY_RUN
-def resume(target: str, everything: bool, dry_run: bool, **rest: Any) -> None:
+def resume(**rest: Any) -> None:
     """Lift a gate, whether it pauses or drops."""
-    _gate((target, everything, dry_run), rest, "", None)
-
-
-def _gate(
-    target: tuple[str, bool, bool],
-    rest: dict[str, Any],
-    kind: str,
-    until: str | None,
-    *,
-    yes: bool = False,
-) -> NoReturn:
     from coordinator.commands import operating  # noqa: PLC0415
 
-    name, everything, dry_run = target
-    owner, reason, form = rest.pop("owner"), rest.pop("reason"), rest.pop("form")
+    ask_to_change(rest, _gate_path(rest), operating.lift_gate)
 
-    def ask(api: "Api") -> None:
-        by = operating.who(owner, reason)
-        path = operating.path_of(name, everything)
-        wish = operating.Wish(path, by, form, dry_run, yes)
-        if kind:
-            operating.set_gate(api, wish, kind, operating.until_ms(until))
-        else:
-            operating.lift_gate(api, wish)
 
-    ask_api(rest, ask)
+def _set_gate(kind: str, until: str | None, rest: dict[str, Any]) -> NoReturn:
+    from coordinator.commands import operating  # noqa: PLC0415
+
+    def change(api: "Api", wish: "Wish") -> None:
+        operating.set_gate(api, wish, kind, operating.until_ms(until))
+
+    ask_to_change(rest, _gate_path(rest), change)
+
+
+def _gate_path(rest: dict[str, Any]) -> Callable[[], str]:
+    from coordinator.commands import operating  # noqa: PLC0415
+
+    target, everything = rest.pop("target"), rest.pop("everything")
+    return lambda: operating.path_of(target, everything)
 
 
 @click.group()
@@ -151,8 +149,11 @@ def policy_set(handler: str, changes: tuple[str, ...], **rest: Any) -> None:
     """  # noqa: D301 (click wants the character)
     from coordinator.commands import operating  # noqa: PLC0415
 
-    flags, wish = _policy_wish(handler, rest)
-    ask_api(flags, lambda api: operating.set_policy(api, changes, wish()))
+    ask_to_change(
+        rest,
+        lambda: operating.policy_path(handler),
+        lambda api, wish: operating.set_policy(api, changes, wish),
+    )
 
 
 @policy.command("revert")
@@ -164,23 +165,11 @@ def policy_revert(handler: str, fields: tuple[str, ...], **rest: Any) -> None:
     """Let what the owner declares count again: for some fields, or for all."""
     from coordinator.commands import operating  # noqa: PLC0415
 
-    flags, wish = _policy_wish(handler, rest)
-    ask_api(flags, lambda api: operating.revert_policy(api, fields, wish()))
-
-
-def _policy_wish(
-    handler: str, rest: dict[str, Any]
-) -> tuple[dict[str, Any], Callable[[], "operating.Wish"]]:
-    """Return the flags that say where to ask, and what makes the rest into a wish."""
-    from coordinator.commands import operating  # noqa: PLC0415
-
-    owner, reason, form, dry_run = (rest.pop(x) for x in ("owner", "reason", "form", "dry_run"))
-
-    def wish() -> operating.Wish:
-        by = operating.who(owner, reason)
-        return operating.Wish(operating.policy_path(handler), by, form, dry_run)
-
-    return rest, wish
+    ask_to_change(
+        rest,
+        lambda: operating.policy_path(handler),
+        lambda api, wish: operating.revert_policy(api, fields, wish),
+    )
 
 
 @click.command()

@@ -15,6 +15,7 @@ from protocol.units import InvalidUnit, parse_duration_ms, parse_size
 
 if TYPE_CHECKING:
     from coordinator.commands.api import Api
+    from coordinator.commands.operating import Wish
 
 
 PLACE = ("data_dir", "http_socket", "http_bind", "http_token_file")
@@ -112,6 +113,28 @@ def has_columns(command: Command) -> Command:
     return click.option("--columns", metavar="A,B", default="", help="Which columns, in order.")(
         command
     )
+
+
+def ask_to_change(
+    rest: dict[str, Any], path: Callable[[], str], change: "Callable[[Api, Wish], None]"
+) -> NoReturn:
+    """Ask a coordinator for a change, and exit.
+
+    Args:
+        rest: The flags of ``has_owner``, and ``dry_run``; ``yes`` if the command has it.
+        path: Returns the path of what is changed, once the place is known; it may raise ``Usage``.
+        change: Asks, and writes.
+    """
+    from coordinator.commands import operating  # noqa: PLC0415
+
+    owner, reason, form, dry_run = (rest.pop(x) for x in ("owner", "reason", "form", "dry_run"))
+    yes = rest.pop("yes", False)
+
+    def ask(api: "Api") -> None:
+        by = operating.who(owner, reason)
+        change(api, operating.Wish(path(), by, form, dry_run, yes))
+
+    ask_api(rest, ask)
 
 
 def ask_api(flags: dict[str, Any], ask: "Callable[[Api], None]") -> NoReturn:

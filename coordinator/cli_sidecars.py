@@ -1,6 +1,6 @@
 """Commands for sidecars: which there are, draining them and lifting that."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -8,15 +8,13 @@ from click.core import ParameterSource
 from coordinator.cli_completion import sidecar_names
 from coordinator.cli_options import (
     ask_api,
+    ask_to_change,
     asks,
     duration_ms,
     has_columns,
     has_owner,
     split_columns,
 )
-
-if TYPE_CHECKING:
-    from coordinator.commands.draining import Wish
 
 
 @click.group(invoke_without_command=True)
@@ -77,8 +75,11 @@ def sidecars_drain(name: str, wait: str | None, **rest: Any) -> None:
     from coordinator.commands import draining  # noqa: PLC0415
 
     wait_ms = duration_ms("--wait", wait)
-    wish, flags = _wish(name, rest)
-    ask_api(flags, lambda api: draining.drain(api, wish, wait_ms))
+    ask_to_change(
+        rest,
+        lambda: draining.path_of(name),
+        lambda api, wish: draining.drain(api, wish, wait_ms),
+    )
 
 
 @sidecars.command("undrain")
@@ -89,16 +90,7 @@ def sidecars_undrain(name: str, **rest: Any) -> None:
     """Let the sidecars of a name get tasks again."""
     from coordinator.commands import draining  # noqa: PLC0415
 
-    wish, flags = _wish(name, rest)
-    ask_api(flags, lambda api: draining.undrain(api, wish))
-
-
-def _wish(name: str, rest: dict[str, Any]) -> "tuple[Wish, dict[str, Any]]":
-    """Return what is wanted, and the flags that say where to ask."""
-    from coordinator.commands import draining  # noqa: PLC0415
-
-    own = {option: rest.pop(option) for option in ("owner", "reason", "form", "dry_run")}
-    return draining.Wish(name, **own), rest
+    ask_to_change(rest, lambda: draining.path_of(name), draining.undrain)
 
 
 COMMANDS: tuple[click.Command, ...] = (sidecars,)

@@ -2,11 +2,10 @@
 
 import json
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from coordinator.commands.api import Api, Refused, Unreachable, segment
-from coordinator.commands.operating import who
+from coordinator.commands.operating import Wish
 from coordinator.commands.output import Writer, say, tame, tell
 from coordinator.commands.progress import Progress
 from coordinator.commands.running import TimedOut
@@ -15,42 +14,24 @@ POLL_SECONDS = 0.25
 DRAIN_COLUMNS = ("sidecar", "owner", "reason", "created_ms", "sessions", "leases")
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What is to be done with the sidecars of a name."""
-
-    name: str
-    owner: str
-    reason: str
-    form: str
-    dry_run: bool
-
-    @property
-    def path(self) -> str:
-        """The path of the drain."""
-        return f"/v1/sidecars/{segment(self.name)}/drain"
-
-    def by(self) -> dict[str, str]:
-        """Return who wants it and why."""
-        return who(self.owner, self.reason).query()
-
-    def query(self) -> dict[str, str]:
-        """Return whether it is only tried."""
-        return {"dry_run": "1"} if self.dry_run else {}
+def path_of(name: str) -> str:
+    """Return the path of the drain of a name."""
+    return f"/v1/sidecars/{segment(name)}/drain"
 
 
 def drain(api: Api, wish: Wish, wait_ms: int | None) -> None:
     """Drain all sidecars of a name; wait, if that is wanted, until they hold nothing."""
-    told = api.send("PUT", wish.path, query=wish.query(), body=wish.by())
+    told = api.send("PUT", wish.path, query=wish.query(), body=wish.who.query())
+    name = tame(told["drain"]["sidecar"])
     try:
         if wish.form == "table":
             say(f"{'would drain' if wish.dry_run else 'drained'}: {_holds(told['drain'])}\n")
         if wait_ms is not None and not wish.dry_run:
             told["drain"] = _wait(api, wish.path, told["drain"], wait_ms)
             if wish.form == "table":
-                say(f"{tame(wish.name)} holds no leases\n")
+                say(f"{name} holds no leases\n")
     except KeyboardInterrupt:
-        tell(f"the drain of {tame(wish.name)} goes on; pillion-coordinator sidecars tells of it")
+        tell(f"the drain of {name} goes on; pillion-coordinator sidecars tells of it")
         raise
     if wish.form != "table":
         _write(told, wish.form)
@@ -58,7 +39,7 @@ def drain(api: Api, wish: Wish, wait_ms: int | None) -> None:
 
 def undrain(api: Api, wish: Wish) -> None:
     """Lift a drain."""
-    told = api.send("DELETE", wish.path, query=wish.by() | wish.query())
+    told = api.send("DELETE", wish.path, query=wish.who.query() | wish.query())
     if wish.form != "table":
         _write(told, wish.form)
         return
