@@ -221,8 +221,7 @@ class BulkChanges:
 
     def _tell(self, now: Now, bulk: Bulk, word: str, by: By, details: dict[str, int]) -> None:
         ledger = self._ledger
-        fields = (now.wall_ms, by.owner, f"{bulk.action.value}.{word}", bulk.filter, by.reason)
-        ledger.audit.add(ledger.effects.writes, fields, details)
+        ledger.record(now, by, f"{bulk.action.value}.{word}", bulk.filter, details)
         ledger.note(f"operation_{word}", action=bulk.action.value, filter=bulk.filter, **details)
 
 

@@ -98,9 +98,8 @@ class Changing:
             self.change(now, task, wanted.action, wanted.by, wanted.at_ms)
             if wanted.action is not Action.PURGE:
                 row = task_row(task, now.wall_ms)
-            ledger, by = self._ledger, wanted.by
-            fields = (now.wall_ms, by.owner, f"task.{wanted.action.value}", row.id, by.reason)
-            ledger.audit.add(ledger.effects.writes, fields, {"handler": row.handler})
+            details = {"handler": row.handler}
+            self._ledger.record(now, wanted.by, f"task.{wanted.action.value}", row.id, details)
         return Done(TaskChange(wanted.action.value, wanted.dry_run, row, note))
 
     # Changes

@@ -38,7 +38,7 @@ class Draining:
         drain = Drain(wanted.sidecar, by.owner, by.reason, since_ms)
         ledger.drains[drain.sidecar] = drain
         ledger.effects.writes.update([row_of(drain)])
-        for session in self._sessions(drain.sidecar):
+        for session in ledger.sessions.of_sidecar(drain.sidecar):
             self._granting.withdraw(session)
             session.drain = drain
             self._tell(session)
@@ -52,25 +52,21 @@ class Draining:
         if drain is None:
             return Refusal("unknown_drain", f"no sidecar {wanted.sidecar!r} is drained")
         ledger.effects.writes[layout.drain_key(drain.sidecar)] = None
-        for session in self._sessions(drain.sidecar):
+        for session in ledger.sessions.of_sidecar(drain.sidecar):
             session.drain = None
             self._tell(session)
         self._record(now, "sidecar.undrain", drain, wanted.by, drain)
         return Done(drain)
 
-    def _sessions(self, sidecar: str) -> list[Session]:
-        return [session for session in self._ledger.sessions if session.sidecar == sidecar]
-
     def _record(self, now: Now, action: str, drain: Drain, by: By, before: Drain | None) -> None:
         """Tell what was done, with how much these sidecars hold."""
         ledger = self._ledger
-        sessions = self._sessions(drain.sidecar)
+        sessions = ledger.sessions.of_sidecar(drain.sidecar)
         leases = sum(session.leases for session in sessions)
         details: dict[str, Any] = {"sessions": len(sessions), "leases": leases}
         if before is not None:
             details["before"] = before.describe()
-        fields = (now.wall_ms, by.owner, action, drain.sidecar, by.reason)
-        ledger.audit.add(ledger.effects.writes, fields, details)
+        ledger.record(now, by, action, drain.sidecar, details)
         event = action.replace(".", "_") + "ed"
         ledger.note(event, sidecar=drain.sidecar, owner=by.owner, leases=leases)
 

@@ -11,6 +11,7 @@ from coordinator.core import layout
 from coordinator.core.effects import GetMany, Now, Scan
 from coordinator.core.gates import Gate
 from coordinator.core.ledger import Ledger
+from coordinator.core.operations import By
 from coordinator.core.queries import Queries
 from coordinator.core.ready_queue import ReadyQueue
 from coordinator.core.reindexing import Reindexing
@@ -84,9 +85,9 @@ class Dropping:
         if not gate.swept:
             return
         ledger = self._ledger
-        fields = (now.wall_ms, gate.owner, "gate.swept", str(gate.scope), gate.reason)
         details = {"dropped": gate.dropped, "looked_at": gate.swept}
-        ledger.audit.add(ledger.effects.writes, fields, details)
+        by = By(gate.owner, gate.reason)
+        ledger.record(now, by, "gate.swept", str(gate.scope), details)
         ledger.note("gate_swept", scope=str(gate.scope), **details)
 
     def _look(self, gate: Gate) -> None:

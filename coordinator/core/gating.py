@@ -85,8 +85,7 @@ class Gating:
 
     def _tell(self, now: Now, action: str, gate: Gate, by: By, details: dict[str, Any]) -> None:
         ledger = self._ledger
-        fields = (now.wall_ms, by.owner, action, str(gate.scope), by.reason)
-        ledger.audit.add(ledger.effects.writes, fields, details)
+        ledger.record(now, by, action, str(gate.scope), details)
         ledger.note(
             action.replace(".", "_"), scope=str(gate.scope), kind=gate.kind.value, owner=by.owner
         )

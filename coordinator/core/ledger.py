@@ -24,6 +24,7 @@ from protocol.messages import Message, State
 if TYPE_CHECKING:
     from coordinator.core.bulk import Bulk
     from coordinator.core.drains import Drain
+    from coordinator.core.operations import By
 
 LIVE_MAX = 65_536
 """Ready tasks in memory over all queues; beyond it, only queues with demand bring tasks in."""
@@ -80,6 +81,11 @@ class Ledger:
     def send(self, peer: bytes, message: Message) -> None:
         """Send a message once everything applied so far is durable."""
         self.effects.messages.append(Outgoing(peer, message))
+
+    def record(self, now: Now, by: "By", action: str, target: str, details: dict[str, Any]) -> None:
+        """Write into the audit, with the next commit, what somebody has done to what."""
+        fields = (now.wall_ms, by.owner, action, target, by.reason)
+        self.audit.add(self.effects.writes, fields, details)
 
     def note(self, event: str, **fields: Any) -> None:
         """Tell operators of something rare."""

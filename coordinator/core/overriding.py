@@ -84,8 +84,7 @@ class Overriding:
         self, now: Now, action: str, handler: Handler, by: By, changed: dict[str, list[int]]
     ) -> None:
         ledger = self._ledger
-        fields = (now.wall_ms, by.owner, action, handler.name, by.reason)
-        ledger.audit.add(ledger.effects.writes, fields, {"changed": changed})
+        ledger.record(now, by, action, handler.name, {"changed": changed})
         ledger.note(action.replace(".", "_"), handler=handler.name, owner=by.owner, **changed)
 
 

@@ -123,6 +123,10 @@ class Sessions:
         """Return the session of a sidecar process."""
         return self._by_incarnation.get(incarnation)
 
+    def of_sidecar(self, name: str) -> list[Session]:
+        """Return the sessions of all sidecars that have a name."""
+        return [session for session in self if session.sidecar == name]
+
     def add(self, session: Session) -> None:
         """Take a session; its deadline must be set."""
         self._by_incarnation[session.incarnation] = session

@@ -106,7 +106,7 @@ def heard_ms(session: Session) -> int:
 
 def drain_row(ledger: Ledger, drain: Drain) -> DrainRow:
     """Return one drain."""
-    sessions = [session for session in ledger.sessions if session.sidecar == drain.sidecar]
+    sessions = ledger.sessions.of_sidecar(drain.sidecar)
     leases = sum([session.leases for session in sessions])
     fields = (drain.sidecar, drain.owner, drain.reason, drain.created_ms)
     return DrainRow(*fields, len(sessions), leases)

@@ -127,8 +127,8 @@ MUTANTS = (
         [
             Edit(
                 "coordinator.core.changing",
-                "            ledger.audit.add(ledger.effects.writes, fields,"
-                ' {"handler": row.handler})\n',
+                "            self._ledger.record(now, wanted.by,"
+                ' f"task.{wanted.action.value}", row.id, details)\n',
                 "",
             )
         ],
