@@ -108,13 +108,15 @@ def set_gate(api: Api, wish: Wish, kind: str, until: int) -> None:
     else:
         told = api.send("PUT", wish.path, body=body)
     _show(told, wish.form, f"{kind} is set: {_did(told, kind)}")
-    _tell_unknown(api, told["gate"]["scope"].partition("/")[0])
+    scope = told["gate"]["scope"]
+    if scope != "everything":
+        _tell_unknown(api, scope.partition("/")[0])
 
 
 def _tell_unknown(api: Api, handler: str) -> None:
     """Say so if a gate is on a handler that nobody has named: it may be a slip."""
     try:
-        api.get("/v1/handlers" if handler == "everything" else f"/v1/handlers/{segment(handler)}")
+        api.get(f"/v1/handlers/{segment(handler)}")
     except Refused as error:
         from difflib import get_close_matches  # noqa: PLC0415 (seldom needed)
 

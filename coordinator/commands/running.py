@@ -14,8 +14,8 @@ from coordinator.settings import Settings, build, host_and_port, read_token
 from protocol.complaints import asks_json, complaint
 from protocol.settings import Values
 
-EXIT_DECLINED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_TIMED_OUT, EXIT_INTERRUPTED = 1, 2, 5, 124, 130
-_NOT_PERMITTED = (6, "not_permitted")
+EXIT_DECLINED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_NOT_PERMITTED = 1, 2, 5, 6
+EXIT_TIMED_OUT, EXIT_INTERRUPTED = 124, 130
 _EXITS = {400: 2, 401: 6, 403: 6, 404: 3, 409: 4, 412: 4, 429: 75, 503: 75, 507: 75}
 
 
@@ -29,6 +29,17 @@ class Declined(Exception):
 
 class TimedOut(Exception):
     """Raised when what was waited for has not happened in time."""
+
+
+_ENDS: dict[type[Exception], tuple[int, str]] = {
+    NotPermitted: (EXIT_NOT_PERMITTED, "not_permitted"),  # Before what it is a kind of.
+    Unreachable: (EXIT_UNREACHABLE, "unreachable"),
+    UnknownColumn: (EXIT_USAGE, "usage"),
+    Usage: (EXIT_USAGE, "usage"),
+    Declined: (EXIT_DECLINED, "declined"),
+    TimedOut: (EXIT_TIMED_OUT, "timed_out"),
+}
+"""With what exit code each error ends, and its word for programs."""
 
 
 def run(
@@ -54,18 +65,11 @@ def run(
             from coordinator.commands.watching import watch  # noqa: PLC0415 (seldom needed)
 
             watch(lambda: ask(api), watch_ms, form)
-    except Unreachable as error:
-        reached = isinstance(error, NotPermitted)
-        code, word = _NOT_PERMITTED if reached else (EXIT_UNREACHABLE, "unreachable")
-        return _fail(str(error), code, word)
     except Refused as error:
         return _fail(str(error), exit_code(error), error.code, error.hint)
-    except (UnknownColumn, Usage) as error:
-        return _fail(str(error), EXIT_USAGE, "usage")
-    except Declined as error:
-        return _fail(str(error), EXIT_DECLINED, "declined")
-    except TimedOut as error:
-        return _fail(str(error), EXIT_TIMED_OUT, "timed_out")
+    except tuple(_ENDS) as error:
+        code, word = next(_ENDS[kind] for kind in _ENDS if isinstance(error, kind))
+        return _fail(str(error), code, word)
     return 0
 
 

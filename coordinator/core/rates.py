@@ -146,8 +146,8 @@ class Rates:
         before = None if base is None else _before(base, handler)
         if before is None:
             return Spread(_EMPTY, _EMPTY)
-        work, was = _work_of(handler), before[1]
-        return Spread(_less(work.wait, was.wait), _less(work.run, was.run))
+        figures, was = handler.figures, before[1]
+        return Spread(_less(_told(figures.wait), was.wait), _less(_told(figures.run), was.run))
 
     def _base(self, now_ms: int) -> _Sample | None:
         """Return the latest sample that is older than the window, or the oldest there is.
