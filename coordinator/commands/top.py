@@ -8,10 +8,11 @@ import time
 from typing import Any
 
 from coordinator.commands.api import Api, Refused, Unreachable
-from coordinator.commands.output import age, tame
+from coordinator.commands.output import tame
 from coordinator.commands.running import Usage
 from coordinator.commands.terminal import Ended, Terminal
 from coordinator.commands.top_view import View, page_of, screen
+from coordinator.commands.watching import can_draw, no_answer
 
 
 class Told:
@@ -25,10 +26,7 @@ class Told:
 
     def failing(self) -> str:
         """Return what is wrong and for how long; empty if nothing is."""
-        if not self.trouble:
-            return ""
-        since = age((time.monotonic() - self.at) * 1000)
-        return f"NO ANSWER for {since}, this is how it was then: {tame(self.trouble)}"
+        return no_answer(self.at, tame(self.trouble)) if self.trouble else ""
 
 
 class Asker(threading.Thread):
@@ -66,8 +64,7 @@ def top(api: Api, view: View, every_ms: int) -> int:
         Usage: There is no terminal.
         Unreachable: Nobody answers at the start; later that is shown.
     """
-    dumb = os.environ.get("TERM", "") in ("", "dumb")
-    if dumb or not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not (sys.stdin.isatty() and can_draw()):
         raise Usage(
             "top needs a terminal; without one use pillion-coordinator handlers --watch "
             "-o ndjson, or status --watch"

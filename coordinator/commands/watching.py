@@ -21,7 +21,7 @@ Ask = Callable[[], None]
 
 def watch(ask: Ask, every_ms: int, form: str) -> None:
     """Ask and write until somebody interrupts it."""
-    if sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb"):
+    if can_draw():
         one = _Screen(ask).show
     elif form in _ROWS:
         one = _Changes(ask).show
@@ -34,6 +34,17 @@ def watch(ask: Ask, every_ms: int, form: str) -> None:
         one()
         if poller.poll(every_ms):
             raise BrokenPipeError
+
+
+def can_draw() -> bool:
+    """Tell whether stdout is a terminal on which lines can be overwritten."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+def no_answer(at: float, why: object) -> str:
+    """Return what to say above the answer of a time ago, since there is no newer one."""
+    since = age((time.monotonic() - at) * 1000)
+    return f"NO ANSWER for {since}, this is how it was then: {why}"
 
 
 class _Screen:
@@ -55,8 +66,7 @@ class _Screen:
         except Unreachable as error:
             if not self._at:
                 raise
-            since = age((time.monotonic() - self._at) * 1000)
-            self._draw(f"NO ANSWER for {since}, this is how it was then: {error}\n{self._text}")
+            self._draw(f"{no_answer(self._at, error)}\n{self._text}")
         else:
             self._text, self._at = text.getvalue(), time.monotonic()
             self._draw(self._text)
