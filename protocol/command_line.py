@@ -1,6 +1,6 @@
 """What the command lines of both programs have alike: flags for settings, completion, how they end.
 
-Beside ``protocol.log`` the one thing in this package that does I/O, and its only importer of click.
+A shell that both sides share, like ``protocol.log``; the only importer of click in this package.
 Every error ends as a message and an exit code, never as a traceback. A reader that has seen enough
 is no error. What cannot be written is one, and says so.
 """

@@ -1,9 +1,10 @@
 """Structured log lines: for people on a terminal, as JSON everywhere else; never a payload.
 
-The only importer of structlog; beside ``protocol.command_line`` the one thing in this package that
-does I/O: both processes write the same lines. One event is one line with a stable name in the past
-tense (``session_opened``). Lines go to stderr from a thread of their own: a reader that has stopped
-must not stop the event loop. What does not fit into the queue is dropped, counted, and named later.
+The only importer of structlog, and one of the three modules of this package that do I/O, with
+``command_line`` and ``findings``: both processes write the same lines. One event is one line with a
+stable name in the past tense (``session_opened``). Lines go to stderr from a thread of their own: a
+reader that has stopped must not stop the event loop. What does not fit into the queue is dropped,
+counted, and named later.
 """
 
 import atexit

@@ -139,11 +139,7 @@ class SpoolStore:
 
     def _check_filesystem(self) -> None:
         """Refuse what keeps no store. A container's own layer is the usual place, and may do."""
-        try:
-            mounts = _MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
-        except OSError:
-            mounts = ""
-        kind = type_in(mounts, str(self._path.resolve()))
+        kind = filesystem_type(self._path)
         reason = why_refused(kind)
         if reason and kind != OVERLAY:
             raise SpoolUnusable(
@@ -251,6 +247,15 @@ class SpoolStore:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+def filesystem_type(folder: Path) -> str:
+    """Return the type of the filesystem that holds a folder; empty if unknown."""
+    try:
+        mounts = _MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return ""
+    return type_in(mounts, str(folder.resolve()))
 
 
 def _change(txn: "lmdb.Transaction[bytes]", work: SpoolWork) -> None:

@@ -25,9 +25,11 @@ IMPURE = {
 PROTOCOL_MAY_ALSO_IMPORT = {
     "protocol.ids": {"os", "time"},
     "protocol.codec": {"msgpack"},
-    # The two shells that both sides share: what they log, and how their commands begin and end.
+    # The shells that both sides share: what they log, how their commands begin and end, and what
+    # their doctors look at.
     "protocol.log": {"logging", "structlog", "threading"},
     "protocol.command_line": {"os", "pathlib", "click"},
+    "protocol.findings": {"os", "pathlib", "time"},
 }
 
 RANKS = {

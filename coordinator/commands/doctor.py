@@ -4,16 +4,12 @@ Nothing is changed, but for a small file in the data folder that is written, flu
 Exits 0, or 1 if something is bad; what may become bad is a warning.
 """
 
-import importlib.metadata
 import os
-import resource
 import stat
 import statistics
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from coordinator.commands.api import Api, Refused, Unreachable
 from coordinator.commands.output import Writer, age
@@ -25,27 +21,25 @@ from coordinator.store.directory import DATA_FILE, OLD_FILE
 from coordinator.store.filesystems import filesystem_type
 from coordinator.store.lmdb_file import bytes_missing
 from protocol.filesystems import is_forgetful, why_refused
+from protocol.findings import (
+    BAD,
+    OK,
+    PLAUSIBLE_MS,
+    WARNING,
+    Finding,
+    descriptors,
+    time_flushes,
+    versions,
+)
 from protocol.settings import Values
 from protocol.version import SOFTWARE
 
-OK, WARNING, BAD = "ok", "warning", "bad"
 FLUSHES = 20
 FLUSH_WARNING_MS, FLUSH_BAD_MS = 20.0, 500.0
 DESCRIPTORS_MIN = 4_096
 FULL_PERCENT = 80
 CLOCK_MS_MAX = 1_000
-PLAUSIBLE_MS = 1_700_000_000_000
-"""A time of day before this is that of a machine whose clock was never set."""
 _LIBRARIES = ("lmdb", "pyzmq", "msgpack", "uvloop", "aiohttp")
-
-
-class Finding(NamedTuple):
-    """What was looked at, and what is to be done about it."""
-
-    check: str
-    level: str
-    detail: str
-    fix: str = ""
 
 
 def doctor(values: Values, form: str) -> int:
@@ -74,14 +68,7 @@ def _status(settings: Settings, values: Values) -> dict[str, Any] | None:
 
 
 def _versions(_: Settings) -> Iterator[Finding]:
-    libraries = []
-    for name in _LIBRARIES:
-        try:
-            libraries.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            yield Finding("versions", BAD, f"{name} is not installed", f"pip install {name}")
-    python = ".".join(map(str, sys.version_info[:3]))
-    yield Finding("versions", OK, f"pillion {SOFTWARE}, Python {python}, {', '.join(libraries)}")
+    return versions(_LIBRARIES)
 
 
 def _folder(settings: Settings) -> Iterator[Finding]:
@@ -139,7 +126,7 @@ def _flushes(settings: Settings) -> Iterator[Finding]:
     if not settings.data_dir.is_dir():
         return
     try:
-        took = _time_flushes(settings.data_dir / "pillion.doctor")
+        took = time_flushes(settings.data_dir / "pillion.doctor", FLUSHES)
     except OSError as error:
         yield Finding("flush", BAD, f"the disk cannot be written: {error}", "mend it")
         return
@@ -150,22 +137,6 @@ def _flushes(settings: Settings) -> Iterator[Finding]:
         "" if level == OK else "each commit waits for it: use a faster disk, or look who else does"
     )
     yield Finding("flush", level, detail, fix)
-
-
-def _time_flushes(file: Path) -> list[float]:
-    took = []
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(file, flags, 0o600)
-    try:
-        for _ in range(FLUSHES):
-            os.write(descriptor, bytes(4096))
-            began = time.perf_counter()
-            os.fdatasync(descriptor)
-            took.append((time.perf_counter() - began) * 1000)
-    finally:
-        os.close(descriptor)
-        file.unlink()
-    return took
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:
@@ -180,11 +151,7 @@ def _disk(settings: Settings) -> Iterator[Finding]:
 
 
 def _descriptors(_: Settings) -> Iterator[Finding]:
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    shown = "no limit" if hard == resource.RLIM_INFINITY else str(hard)
-    few = 0 <= hard < DESCRIPTORS_MIN
-    fix = "raise it (ulimit -Hn, LimitNOFILE=): each sidecar takes one" if few else ""
-    yield Finding("descriptors", WARNING if few else OK, shown, fix)
+    yield descriptors(DESCRIPTORS_MIN, "sidecar")
 
 
 def _sockets(settings: Settings) -> Iterator[Finding]:

@@ -4,27 +4,33 @@ Nothing is changed, but for a small file in the spool's folder that is written, 
 Exits 0, or 1 if something is bad; what may become bad is a warning.
 """
 
-import importlib.metadata
 import json
 import os
-import resource
 import socket
 import stat
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-from protocol.filesystems import OVERLAY, is_forgetful, type_in, why_refused
+from protocol.filesystems import OVERLAY, is_forgetful, why_refused
+from protocol.findings import (
+    BAD,
+    OK,
+    PLAUSIBLE_MS,
+    WARNING,
+    Finding,
+    descriptors,
+    time_flushes,
+    versions,
+)
 from protocol.units import format_size
 from protocol.version import SOFTWARE
 from sidecar.commands import check
 from sidecar.gateway.socket_file import PATH_BYTES_MAX
 from sidecar.settings import Settings
+from sidecar.spool import filesystem_type
 
-OK, WARNING, BAD = "ok", "warning", "bad"
 _LEVELS = {check.OK: OK, check.WARNING: WARNING, check.CRITICAL: BAD}
 CONNECT_SECONDS = 3.0
 CONNECT_WARNING_MS = 250.0
@@ -32,19 +38,7 @@ FLUSHES = 10
 FLUSH_WARNING_MS, FLUSH_BAD_MS = 50.0, 1_000.0
 DESCRIPTORS_MIN = 1_024
 FREE_BYTES_MIN = 64 * 2**20
-PLAUSIBLE_MS = 1_700_000_000_000
-"""A time of day before this is that of a machine whose clock was never set."""
 _LIBRARIES = ("lmdb", "pyzmq", "msgpack", "uvloop", "httptools")
-_MOUNTINFO = Path("/proc/self/mountinfo")
-
-
-class Finding(NamedTuple):
-    """What was looked at, and what is to be done about it."""
-
-    check: str
-    level: str
-    detail: str
-    fix: str = ""
 
 
 def doctor(settings: Settings, output: str) -> int:
@@ -67,14 +61,7 @@ def _table(found: list[Finding]) -> str:
 
 
 def _versions(_: Settings) -> Iterator[Finding]:
-    libraries = []
-    for name in _LIBRARIES:
-        try:
-            libraries.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            yield Finding("versions", BAD, f"{name} is not installed", f"pip install {name}")
-    python = ".".join(map(str, sys.version_info[:3]))
-    yield Finding("versions", OK, f"pillion {SOFTWARE}, Python {python}, {', '.join(libraries)}")
+    return versions(_LIBRARIES)
 
 
 def _socket(settings: Settings) -> Iterator[Finding]:
@@ -162,10 +149,7 @@ def _spool_folder(folder: Path) -> Finding:
 
 
 def _filesystem(folder: Path) -> Finding:
-    try:
-        kind = type_in(_MOUNTINFO.read_text(errors="surrogateescape"), str(folder.resolve()))
-    except OSError:
-        kind = ""
+    kind = filesystem_type(folder)
     if kind != OVERLAY and (reason := why_refused(kind)):
         return Finding("filesystem", BAD, reason, "name a --spool-dir on a local disk")
     if kind == OVERLAY or is_forgetful(kind):
@@ -175,20 +159,8 @@ def _filesystem(folder: Path) -> Finding:
 
 
 def _flushes(folder: Path) -> Finding:
-    file = folder / "pillion.doctor"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    took = []
     try:
-        descriptor = os.open(file, flags, 0o600)
-        try:
-            for _ in range(FLUSHES):
-                os.write(descriptor, bytes(4096))
-                began = time.perf_counter()
-                os.fdatasync(descriptor)
-                took.append((time.perf_counter() - began) * 1000)
-        finally:
-            os.close(descriptor)
-            file.unlink()
+        took = time_flushes(folder / "pillion.doctor", FLUSHES)
     except OSError as error:
         return Finding("flush", BAD, f"the spool's disk cannot be written: {error}", "mend it")
     typical = statistics.median(took)
@@ -238,11 +210,7 @@ def _greets(connection: socket.socket) -> bool:
 
 
 def _descriptors(_: Settings) -> Iterator[Finding]:
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    few = 0 <= hard < DESCRIPTORS_MIN
-    shown = "no limit" if hard == resource.RLIM_INFINITY else str(hard)
-    fix = "raise it (ulimit -Hn, LimitNOFILE=): each connection takes one" if few else ""
-    yield Finding("descriptors", WARNING if few else OK, shown, fix)
+    yield descriptors(DESCRIPTORS_MIN, "connection")
 
 
 def _clock(_: Settings) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from coordinator.commands.doctor import BAD, OK, WARNING
+from protocol.findings import BAD, OK, WARNING
 from tests.support.process import ROOT
 from tests.support.processes import System
 
