@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 import socket
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 
 from tests.support.process import ROOT, Process
 from tests.support.processes import System
-from tests.support.programs import Program, need
+from tests.support.programs import Program, need, place
 
 TEXT = (ROOT / "README.md").read_text()
 FIRST_SCREEN_LINES = 30
@@ -46,11 +45,6 @@ def environment(system: System) -> dict[str, str | None]:
         "PILLION_COORDINATOR_ALLOW_FILESYSTEM": "true",  # A container's own layer will do.
         "PILLION_SIDECAR_COORDINATOR": address,
     }
-
-
-def place(path: Path, arguments: str) -> None:
-    path.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {arguments} "$@"\n')
-    path.chmod(0o755)
 
 
 @pytest.fixture

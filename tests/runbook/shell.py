@@ -2,12 +2,11 @@
 
 import os
 import re
-import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 from tests.support.process import ROOT
+from tests.support.programs import place
 
 SECONDS = 60.0
 _DATA_FOLDER = "/var/lib/pillion"
@@ -27,9 +26,7 @@ class Shell:
         places = folder / "bin"
         places.mkdir(exist_ok=True)
         for package in ("coordinator", "sidecar"):
-            place = places / f"pillion-{package}"
-            place.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m {package} "$@"\n')
-            place.chmod(0o755)
+            place(places / f"pillion-{package}", f"-m {package}")
         self._environment = {
             "PATH": f"{places}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),

@@ -1,39 +1,27 @@
 """What scenarios need around their processes: clients, the command, and conditions to wait for."""
 
-import subprocess
-import sys
 from pathlib import Path
-from typing import NamedTuple
 
 from sidecar import Client
+from tests.support import commands
+from tests.support.commands import Done
 from tests.support.process import ROOT, Process
 from tests.support.processes import Sidecar
 
 COMMAND_SECONDS = 30.0
 
 
-class Done(NamedTuple):
-    """A command that has ended."""
-
-    code: int
-    out: str
-    err: str
-
-
 def command(sidecar: Sidecar | Path, *arguments: str, stdin: str = "") -> Done:
     """Run ``pillion-sidecar`` against a sidecar, or the path of its socket."""
     path = sidecar if isinstance(sidecar, Path) else sidecar.socket_path
-    done = subprocess.run(
-        [sys.executable, "-m", "sidecar", *arguments, "--socket", str(path)],
-        cwd=path.parent,
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_SECONDS,
-        check=False,
+    return commands.run(
+        "sidecar",
+        *(*arguments, "--socket", path),
+        stdin=stdin,
+        environment={"PYTHONPATH": str(ROOT), "PATH": ""},
+        folder=path.parent,
+        seconds=COMMAND_SECONDS,
     )
-    return Done(done.returncode, done.stdout, done.stderr)
 
 
 def wait_for_facts(sidecar: Sidecar, client: Client, what: str, **least: int) -> None:

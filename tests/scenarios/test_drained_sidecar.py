@@ -6,14 +6,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sidecar import Client
 from sidecar.sdk.new_task import NewTask
 from sidecar.sdk.task import BlockingTask
 from tests.scenarios import stage
-from tests.scenarios.stage import Done, lines, wait_for_facts, wait_for_lines, wait_for_services
+from tests.scenarios.stage import lines, wait_for_facts, wait_for_lines, wait_for_services
 from tests.scenarios.test_drain import SERVICE
+from tests.support.commands import Done
 from tests.support.process import ROOT
 from tests.support.processes import Coordinator, Sidecar, System
 
@@ -194,7 +195,15 @@ def done_by(operator: Operator) -> str:
     return owner
 
 
-def test_interrupt_stops_the_waiting_and_not_the_drain(system: System) -> None:
+class Draining(NamedTuple):
+    operator: Operator
+    one: Side
+    task: "BlockingTask[Any]"
+    """What it still runs."""
+    waiting: "subprocess.Popen[str]"
+
+
+def draining_with_one_lease_to_go(system: System) -> Draining:
     coordinator = system.coordinator()
     operator = Operator(coordinator)
     one = Side(system, coordinator, "one")
@@ -203,6 +212,11 @@ def test_interrupt_stops_the_waiting_and_not_the_drain(system: System) -> None:
     waiting = operator.start("sidecars", "drain", "one", "--wait", "30s")
     assert waiting.stdout is not None
     assert waiting.stdout.readline().startswith("drained: one (1 sidecar, 1 lease to go)")
+    return Draining(operator, one, task, waiting)
+
+
+def test_interrupt_stops_the_waiting_and_not_the_drain(system: System) -> None:
+    operator, one, task, waiting = draining_with_one_lease_to_go(system)
 
     waiting.send_signal(signal.SIGINT)
 
@@ -215,14 +229,7 @@ def test_interrupt_stops_the_waiting_and_not_the_drain(system: System) -> None:
 
 
 def test_lifting_it_meanwhile_ends_the_waiting(system: System) -> None:
-    coordinator = system.coordinator()
-    operator = Operator(coordinator)
-    one = Side(system, coordinator, "one")
-    [task] = one.submit(gated=True, count=1)
-    wait_for_lines(one.service, one.begun, 1)
-    waiting = operator.start("sidecars", "drain", "one", "--wait", "30s")
-    assert waiting.stdout is not None
-    waiting.stdout.readline()
+    operator, one, task, waiting = draining_with_one_lease_to_go(system)
 
     assert operator.ask("sidecars", "undrain", "one").code == 0
 

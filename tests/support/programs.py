@@ -6,8 +6,10 @@ not run.
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -54,6 +56,12 @@ class Program(Process):
     ) -> None:
         super().__init__(name, (), folder, environment=environment)
         self.command = list(command)
+
+
+def place(path: Path, arguments: str) -> None:
+    """Make a command that is this Python with some arguments."""
+    path.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {arguments} "$@"\n')
+    path.chmod(0o755)
 
 
 def run(

@@ -1,20 +1,21 @@
 """Commands that change tasks, as real processes, also while the coordinator is killed."""
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from coordinator.commands.api import Api, Place
 from protocol.ids import TaskIds, to_text
 from protocol.messages import State
+from tests.support import commands
+from tests.support.commands import Done
 from tests.support.filled_store import count_of, fill
 from tests.support.process import ROOT
 from tests.support.processes import Coordinator, System
@@ -23,16 +24,6 @@ TASKS = 20_000
 DEAD = count_of(State.DEAD, TASKS)
 USAGE, NOT_FOUND, CONFLICT = 2, 3, 4
 SECONDS = 60.0
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
 
 
 @pytest.fixture
@@ -51,17 +42,8 @@ def _command(coordinator: Coordinator, *arguments: str) -> list[str]:
 
 
 def run(coordinator: Coordinator, *arguments: str) -> Done:
-    done = subprocess.run(
-        _command(coordinator, *arguments),
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        env=os.environ | {"USER": "ada"},
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
+    place = ("--data-dir", coordinator.data_folder)
+    return commands.run("coordinator", *arguments, *place, environment=os.environ | {"USER": "ada"})
 
 
 def ids(coordinator: Coordinator, *terms: str, limit: int = 1) -> list[str]:

@@ -18,6 +18,8 @@ import pytest
 from protocol.ids import TaskIds, to_text
 from sidecar import Client, TaskDead
 from tests.scenarios.stage import wait_for_services
+from tests.support import commands
+from tests.support.commands import Done
 from tests.support.process import ROOT
 from tests.support.processes import Coordinator, System
 
@@ -41,16 +43,6 @@ SECONDS = 30.0
 FAR_ID = "01ffffff-ffff-7000-8000-000000000001"
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
 class Stage(NamedTuple):
     coordinator: Coordinator
     dead: str
@@ -58,16 +50,7 @@ class Stage(NamedTuple):
 
 
 def command(*arguments: str, **environment: str) -> Done:
-    done = subprocess.run(
-        [sys.executable, "-m", "coordinator", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-        cwd=ROOT,
-        env=os.environ | environment,
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
+    return commands.run("coordinator", *arguments, environment=os.environ | environment)
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
 from protocol.ids import TaskIds, to_text
 from sidecar import Client
 from tests.scenarios.stage import wait_for_facts
+from tests.support import commands
+from tests.support.commands import Done
 from tests.support.filled_store import STATES, count_of, fill, handler_name
 from tests.support.process import ROOT
 from tests.support.processes import System
@@ -35,27 +36,8 @@ service.run()
 """
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def told(self) -> Any:
-        return json.loads(self.out)
-
-
 def command(*arguments: object, stdin: str = "") -> Done:
-    done = subprocess.run(
-        [sys.executable, "-m", "coordinator", *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-        cwd=ROOT,
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
+    return commands.run("coordinator", *arguments, stdin=stdin)
 
 
 def import_into(folder: Path, file: Path | str, *options: str, stdin: str = "") -> Done:

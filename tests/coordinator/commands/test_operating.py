@@ -1,16 +1,15 @@
 """Gates, policies and the audit as real processes: a coordinator, a sidecar, a service, an app."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from sidecar import Client, TaskDropped
 from tests.scenarios.stage import wait_for_services
-from tests.support.process import ROOT
+from tests.support import commands
+from tests.support.commands import Done
 from tests.support.processes import Coordinator, System
 
 SERVICE = """
@@ -28,12 +27,6 @@ USAGE, NOT_FOUND = 2, 3
 SECONDS = 30.0
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
 class Stage:
     """What runs."""
 
@@ -42,17 +35,8 @@ class Stage:
         self.client = client
 
     def ask(self, *arguments: str) -> Done:
-        place = ["--data-dir", str(self.coordinator.data_folder)]
-        done = subprocess.run(
-            [sys.executable, "-m", "coordinator", *arguments, *place],
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-        )
-        return Done(done.returncode, done.stdout, done.stderr)
+        place = ("--data-dir", self.coordinator.data_folder)
+        return commands.run("coordinator", *arguments, *place)
 
     def told(self, *arguments: str) -> Any:
         done = self.ask(*arguments, "-o", "json")

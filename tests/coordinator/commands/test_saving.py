@@ -5,19 +5,18 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import lmdb
 import pytest
 
 from coordinator.store.snapshot import Snapshot
 from sidecar import Client, NewTask, PillionError
+from tests.support import commands
+from tests.support.commands import Done
 from tests.support.filled_store import fill
-from tests.support.process import ROOT, Process
+from tests.support.process import Process
 from tests.support.processes import Coordinator, System
 
 TASKS = 4_000
@@ -30,26 +29,8 @@ PARCEL_BYTES = 2**16
 PARCEL = NewTask(handler="mail.h01", payload=b"x" * PARCEL_BYTES)
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def told(self) -> Any:
-        return json.loads(self.out)
-
-
 def command(*arguments: object) -> Done:
-    done = subprocess.run(
-        [sys.executable, "-m", "coordinator", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-        cwd=ROOT,
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
+    return commands.run("coordinator", *arguments)
 
 
 def save(folder: Path, file: Path, *options: object) -> Done:

@@ -54,6 +54,16 @@ def ids(*numbers: int) -> set[bytes]:
     return {task_id(number) for number in numbers}
 
 
+def begin_anew_with_a_damaged_row(bench: Bench, sidecar: Sidecar, kind: bytes) -> None:
+    """Damage the row of a kind, start again, and give the sidecar's handler a task."""
+    [key] = bench.rows(kind)
+    bench.pairs[key] = bench.pairs[key][:-1] + b"\xff"
+    bench.crash()
+    sidecar.hello()
+    sidecar.serve(10)
+    submit(sidecar, 1)
+
+
 class TestADrainedSidecar:
     def test_is_granted_nothing_whatever_it_states(self, bench: Bench, sidecar: Sidecar) -> None:
         sidecar.demand(10)
@@ -228,12 +238,7 @@ class TestADrain:
 
     def test_whose_row_is_damaged_holds(self, bench: Bench, sidecar: Sidecar) -> None:
         drain(bench)
-        [key] = bench.rows(b"q")
-        bench.pairs[key] = bench.pairs[key][:-1] + b"\xff"
-        bench.crash()
-        sidecar.hello()
-        sidecar.serve(10)
-        submit(sidecar, 1)
+        begin_anew_with_a_damaged_row(bench, sidecar, b"q")
         assert granted(sidecar) == set()
         assert told(sidecar)[-1].why.startswith("unknown: its row was damaged")
         assert bench.noted("record_corrupt")[0]["kind"] == "drain"
@@ -302,12 +307,7 @@ class TestWhatWasTold:
         self, bench: Bench, sidecar: Sidecar
     ) -> None:
         drain(bench)
-        [key] = bench.rows(b"n")
-        bench.pairs[key] = bench.pairs[key][:-1] + b"\xff"
-        bench.crash()
-        sidecar.hello()
-        sidecar.serve(10)
-        submit(sidecar, 1)
+        begin_anew_with_a_damaged_row(bench, sidecar, b"n")
         assert granted(sidecar) == set()
         assert [x.on for x in told(sidecar)][-1]
 

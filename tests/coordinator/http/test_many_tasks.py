@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -19,6 +19,8 @@ from coordinator.commands.api import Api, Place
 from coordinator.core.layout import ROW_ENTRIES_MAX
 from coordinator.core.listing import CHUNK, ROWS, SCANNED_MAX
 from protocol.messages import State
+from tests.support import commands
+from tests.support.commands import Done
 from tests.support.filled_store import HANDLERS, count_of, fill, handler_name
 from tests.support.process import ROOT
 from tests.support.processes import Coordinator, System
@@ -96,20 +98,10 @@ def test_first_page_of_the_dead_looks_at_no_others(api: Api) -> None:
     assert page["scanned"] == len(page["tasks"]) > 0
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
 def command(coordinator: Coordinator, *arguments: str) -> Done:
     """Run a command to its end."""
-    whole = [sys.executable, "-m", "coordinator", *arguments]
-    whole += ["--data-dir", str(coordinator.data_folder)]
-    done = subprocess.run(
-        whole, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
+    place = ("--data-dir", coordinator.data_folder)
+    return commands.run("coordinator", *arguments, *place, seconds=SECONDS)
 
 
 def answer(coordinator: Coordinator, *arguments: str) -> Any:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from sidecar.commands.check import CRITICAL, OK, UNKNOWN, WARNING, judge
+from tests.support import commands
+from tests.support.commands import Done
 from tests.support.process import ROOT
 from tests.support.processes import Coordinator, Sidecar, System
 
@@ -37,28 +39,14 @@ FACTS: dict[str, int | str] = {
 }
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
 class Pair(NamedTuple):
     coordinator: Coordinator
     sidecar: Sidecar
 
 
 def command(*arguments: str, **environment: str) -> Done:
-    done = subprocess.run(
-        [sys.executable, "-m", "sidecar", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-        cwd=ROOT,
-        env={k: v for k, v in os.environ.items() if not k.startswith("PILLION_")} | environment,
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
+    own = {k: v for k, v in os.environ.items() if not k.startswith("PILLION_")}
+    return commands.run("sidecar", *arguments, environment=own | environment)
 
 
 @pytest.fixture(scope="module")
